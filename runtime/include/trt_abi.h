@@ -1,0 +1,124 @@
+/* The contract between generated code and the runtime. Written once: the compiler lays these structs out from the field
+ * tables below (checked against offsetof/sizeof in tests/codegen), the runtime includes this header, and both sides
+ * compare TRT_ABI_VERSION at start.
+ *
+ * A trainer holds one `trt_program` (symbol `tetrac_program`, emitted by the compiler). The program owns no memory: the
+ * runtime allocates
+ *   vars   program->vars_bytes   parameters and optimizer state, the only thing that outlives a step
+ *   arena  program->arena_bytes  one block for every entry's inputs, outputs and temporaries; entries never run at once
+ *   scratch program->scratch_bytes for each thread
+ * all 64-byte aligned, and calls entry->fn. Generated code never allocates.
+ */
+#ifndef TRT_ABI_H
+#define TRT_ABI_H
+#include <stddef.h>
+#include <stdint.h>
+
+#define TRT_ABI_VERSION 1u
+#define TRT_MAX_RANK 8
+#define TRT_ALIGN 64
+
+/* Element types of descriptors. TRT_MX is packed MXFP4 and never crosses this border as an input. */
+typedef enum { TRT_F32 = 0, TRT_F64 = 1, TRT_I32 = 2, TRT_I64 = 3, TRT_BOOL = 4, TRT_MX = 5 } trt_dtype;
+
+typedef enum {
+  TRT_PARAM = 0, /* trained; initial value from the export image */
+  TRT_STATE = 1, /* optimizer moments, EMA copies ...; initial value says `init` */
+} trt_var_role;
+
+/* How a var starts. */
+typedef enum {
+  TRT_INIT_IMAGE = 0, /* bytes at `init_offset` of program->image (see trt_patch for layout) */
+  TRT_INIT_ZERO = 1,
+  TRT_INIT_COPY = 2, /* copy of var number `init_offset` (an EMA starts as its weight) */
+} trt_init;
+
+/* One named tensor at a byte offset of vars (for program->vars) or of the arena (for entry inputs and outputs). */
+typedef struct trt_tensor {
+  const char *name;
+  uint32_t dtype; /* trt_dtype */
+  uint32_t rank;
+  int64_t dim[TRT_MAX_RANK];
+  uint64_t offset;      /* bytes from the base of vars or arena */
+  uint64_t bytes;
+  uint32_t role;        /* trt_var_role, vars only */
+  uint32_t init;        /* trt_init, vars only */
+  uint64_t init_offset; /* see trt_init, vars only */
+  uint32_t transposed;  /* vars with TRT_INIT_IMAGE, rank 2: the image holds [dim1][dim0]; transpose when reading/writing */
+  uint32_t reserved;
+} trt_tensor;
+
+/* Everything an entry needs; passed through unchanged by trt_parallel's caller. */
+typedef struct trt_step {
+  uint8_t *vars;
+  uint8_t *arena;
+} trt_step;
+
+/* Arguments of one kernel launch: operand pointers (inputs, then outputs) and per-node integers. Lives on the entry's stack. */
+typedef struct trt_kargs {
+  void *const *bufs;
+  const int64_t *imms;
+} trt_kargs;
+
+/* Runs tasks [first, last) of a kernel. `scratch`: this thread's block of program->scratch_bytes, contents undefined. */
+typedef void (*trt_kernel_fn)(const trt_kargs *args, int64_t task, uint8_t *scratch);
+typedef void (*trt_entry_fn)(const trt_step *step);
+
+/* Entries by name:
+ *   "train"   one optimizer step.    "grad"  loss, logits and gradients, updates nothing.   "eval"  logits, loss, correct.
+ * Inputs the runtime fills, found by name (absent ones are not used by the program):
+ *   images f32 [B,C,H,W];  labels i32 [B] (hard) or f32 [B,classes] (soft);
+ *   rng i64 [2] = {seed, step};  lr, bc1, bc2 f32 [] : learning rate, 1-beta1^t, 1-beta2^t with t = step+1
+ * Outputs, by name: loss f32 [] (mean over the batch), logits f32 [B,classes], correct i32 [B] (1 where the arg max is the label),
+ *   losses f32 [B] (per sample), grad_sumsq f32 [n]: sum of squares of each gradient, in the order of the TRT_PARAM vars,
+ *   grad_norm f32 []; in "grad" one output `grad:<param name>` per parameter. */
+typedef struct trt_entry {
+  const char *name;
+  trt_entry_fn fn;
+  const trt_tensor *inputs;
+  uint64_t n_inputs;
+  const trt_tensor *outputs;
+  uint64_t n_outputs;
+} trt_entry;
+
+/* Where the bytes of one ONNX initializer lie in `image`; values are little-endian float32. */
+typedef struct trt_patch {
+  uint64_t var;    /* index into program->vars */
+  uint64_t offset; /* bytes into program->image */
+  uint64_t bytes;
+} trt_patch;
+
+/* Training defaults from the recipe; TRAINER train's options override them. */
+typedef struct trt_defaults {
+  double lr, min_lr, beta1, beta2, eps, weight_decay, clip_norm, label_smoothing;
+  double warmup_epochs;
+  int64_t epochs;
+  int64_t seed;
+  int64_t cosine; /* 1: cosine decay to min_lr after warm-up; 0: constant */
+} trt_defaults;
+
+typedef struct trt_program {
+  uint32_t abi_version;
+  uint32_t reserved;
+  const char *model;  /* name of the source model, for messages and `info` */
+  const char *recipe; /* the effective recipe, as text (ini) */
+  const char *target; /* triple, CPU and features */
+  const char *info;   /* JSON object: memory plan, FLOPs by kind, 4-bit share */
+  uint64_t fingerprint; /* of var names, shapes and the recipe's state layout: a checkpoint of another program is refused */
+  uint64_t batch;
+  uint64_t vars_bytes, arena_bytes, scratch_bytes;
+  const trt_tensor *vars;
+  uint64_t n_vars;
+  const trt_entry *entries;
+  uint64_t n_entries;
+  /* A complete ONNX model whose parameter initializers are raw float32 at the places in `patches`: the source of initial
+   * values and, with trained values written over them, what `TRAINER export` writes. */
+  const uint8_t *image;
+  uint64_t image_bytes;
+  const trt_patch *patches;
+  uint64_t n_patches;
+  trt_defaults defaults;
+} trt_program;
+
+extern const trt_program tetrac_program;
+#endif
