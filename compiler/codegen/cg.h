@@ -1,0 +1,162 @@
+/* The vocabulary emitters are written in; private to codegen. An emitter turns one node into one or more kernels
+ * (functions `void kernel(trt_kargs *args, i64 task, ptr scratch)`) and launches them in the entry being built:
+ *
+ *   bool cg_emit_gelu(cg_node *x) {
+ *     cg_kernel *k = cg_kernel_begin(x, "");            // NULL: an equal kernel exists already and is reused
+ *     if (k) {
+ *       ... emit the body of one task with k->task, cg_in(k, 0), cg_out(k, 0) ...
+ *       cg_kernel_end(k);
+ *     }
+ *     cg_launch(x, "", n_tasks);                        // tasks run in parallel; n_tasks depends on shapes alone
+ *     return true;
+ *   }
+ *
+ * A kernel's identity is op + operand/result types + attributes but IMM ones + suffix: layers of equal shape share code. */
+#ifndef CG_H
+#define CG_H
+#include <llvm-c/Core.h>
+#include <llvm-c/TargetMachine.h>
+#include "compiler/codegen/codegen.h"
+#include "compiler/support/strbuf.h"
+
+typedef LLVMValueRef cg_val;
+typedef LLVMTypeRef cg_type;
+
+/* Everything that differs between machines. Only target_*.c names a triple or a CPU feature. */
+typedef enum { CG_DOT_VNNI512, CG_DOT_VNNI256, CG_DOT_AVX2, CG_DOT_SDOT, CG_DOT_GENERIC } cg_dot;
+typedef struct cg_ctx cg_ctx;
+struct cg_target {
+  const char *name, *triple, *cpu, *features;
+  int vector_bytes;  /* 64 AVX-512, 32 AVX2, 16 NEON */
+  int vector_regs;   /* 32 or 16 */
+  cg_dot dot;        /* u8 x s8 (or s8 x s8) 4-way dot product */
+  int64_t l1_bytes, l2_bytes; /* per core, for blocking */
+  /* acc[i] += sum over j<4 of a_u8[4i+j] * b_s8[4i+j]; vectors of vector_bytes, acc as i32 lanes. */
+  cg_val (*dot_u8s8)(cg_ctx *c, cg_val acc, cg_val a, cg_val b);
+  /* Switches flush-to-zero/denormals-are-zero off for an exact section; returns what cg_denormals_restore takes. */
+  cg_val (*denormals_keep)(cg_ctx *c);
+  void (*denormals_restore)(cg_ctx *c, cg_val saved);
+};
+
+struct cg_ctx {
+  LLVMContextRef llvm;
+  LLVMModuleRef module;
+  LLVMBuilderRef b;      /* positioned in the body of the open kernel */
+  const cg_target *target;
+  tt_diag *diag;
+  tt_arena *arena;       /* compile scratch */
+  int W;                 /* f32 lanes of a vector: vector_bytes / 4 */
+  cg_type f32, f64, i1, i8, i16, i32, i64, ptr, vf, vi; /* vf <W x float>, vi <W x i32> */
+  uint64_t scratch_bytes; /* largest cg_scratch so far */
+  struct cg_state *state; /* kernel cache, entry under construction */
+};
+
+/* One node being emitted. */
+typedef struct cg_node {
+  cg_ctx *c;
+  const tt_graph *g;
+  tt_node n;
+  const tt_node_data *d;
+} cg_node;
+static inline const tt_type *cg_in_type(const cg_node *x, int i) { return tt_typ(x->g, x->d->in[i]); }
+static inline const tt_type *cg_out_type(const cg_node *x, int i) { return tt_typ(x->g, x->d->out[i]); }
+
+typedef struct cg_kernel {
+  cg_ctx *c;
+  cg_node *x;
+  cg_val fn, args, task /* i64 */, scratch /* ptr, 64-byte aligned */;
+  LLVMBasicBlockRef entry; /* for allocas */
+} cg_kernel;
+cg_kernel *cg_kernel_begin(cg_node *x, const char *suffix);
+void cg_kernel_end(cg_kernel *k); /* adds ret void */
+void cg_launch(cg_node *x, const char *suffix, int64_t n_tasks);
+cg_val cg_in(cg_kernel *k, int i);  /* pointer to operand i (64-byte aligned base); loaded once, at kernel entry */
+cg_val cg_out(cg_kernel *k, int i);
+cg_val cg_imm(cg_kernel *k, tt_attr_id id); /* i64: an IMM attribute of the node */
+/* Reserves [offset, offset+bytes) of the thread's scratch for this kernel; returns its address. */
+cg_val cg_scratch(cg_kernel *k, uint64_t offset, uint64_t bytes);
+
+typedef bool cg_emit_fn(cg_node *x);
+extern cg_emit_fn *const cg_emit_table[TT_OP_COUNT];
+
+/* Splits n items into tasks of `grain` (last shorter): n_tasks = ceil(n/grain). In the body: */
+typedef struct cg_range { cg_val begin, end; } cg_range; /* i64 */
+cg_range cg_task_range(cg_kernel *k, int64_t n, int64_t grain);
+int64_t cg_grain(int64_t n, int64_t cost_per_item, int64_t align); /* by shapes alone: at most 64 tasks, each worth ~20 us */
+
+/* Constants and simple values. */
+cg_val cg_i64(cg_ctx *c, int64_t x);
+cg_val cg_i32(cg_ctx *c, int64_t x);
+cg_val cg_f32(cg_ctx *c, double x);
+cg_val cg_splat(cg_ctx *c, cg_val x, int n);   /* scalar to <n x T> */
+cg_val cg_vf(cg_ctx *c, double x);             /* splat constant of vf */
+cg_val cg_vi(cg_ctx *c, int64_t x);            /* splat constant of vi */
+cg_type cg_vec(cg_ctx *c, cg_type elem, int n);
+
+/* Control flow: for (i = begin; i < end; i += step) with nothing carried, or with `carry` values (phi) carried. */
+typedef struct cg_loop {
+  cg_ctx *c;
+  cg_val i; /* i64 */
+  int n_carry;
+  cg_val carry[40]; /* inside: values at the top of the iteration; after cg_loop_end: final values */
+  LLVMBasicBlockRef head, body, exit;
+  cg_val step, phi[40];
+} cg_loop;
+void cg_loop_begin(cg_ctx *c, cg_loop *l, cg_val begin, cg_val end, int64_t step, int n_carry, const cg_val *init);
+void cg_loop_end(cg_loop *l, const cg_val *next); /* next: n_carry values for the next iteration */
+typedef struct cg_if {
+  cg_ctx *c;
+  LLVMBasicBlockRef then_bb, else_bb, join;
+} cg_if;
+void cg_if_begin(cg_ctx *c, cg_if *f, cg_val cond);
+void cg_if_else(cg_if *f);
+void cg_if_end(cg_if *f);
+
+/* Arithmetic on scalars or vectors alike. */
+cg_val cg_add(cg_ctx *c, cg_val a, cg_val b); /* integer or float by type, as all below */
+cg_val cg_sub(cg_ctx *c, cg_val a, cg_val b);
+cg_val cg_mul(cg_ctx *c, cg_val a, cg_val b);
+cg_val cg_div(cg_ctx *c, cg_val a, cg_val b); /* unsigned for integers */
+cg_val cg_rem(cg_ctx *c, cg_val a, cg_val b); /* unsigned */
+cg_val cg_min(cg_ctx *c, cg_val a, cg_val b); /* signed for integers; floats: a < b ? a : b */
+cg_val cg_max(cg_ctx *c, cg_val a, cg_val b);
+cg_val cg_fma(cg_ctx *c, cg_val a, cg_val b, cg_val d); /* llvm.fma: one rounding */
+cg_val cg_bits(cg_ctx *c, cg_val x, cg_type to);        /* bitcast */
+cg_val cg_call(cg_ctx *c, const char *intrinsic, cg_type ret, int n, cg_val *args); /* full intrinsic name */
+
+/* Memory. Offsets count elements of the given type. Alignment is the element's unless aligned variants are used. */
+cg_val cg_gep(cg_ctx *c, cg_type elem, cg_val base, cg_val index);
+cg_val cg_load(cg_ctx *c, cg_type t, cg_val p, unsigned align);
+void cg_store(cg_ctx *c, cg_val v, cg_val p, unsigned align);
+/* First n lanes (i64 value, clamped to [0, W]) of a vf at p; other lanes read as `other` and are not written. */
+cg_val cg_load_n(cg_ctx *c, cg_val p, cg_val n, cg_val other);
+void cg_store_n(cg_ctx *c, cg_val v, cg_val p, cg_val n);
+
+/* Horizontal reductions of a vf in a fixed tree order. */
+cg_val cg_hsum(cg_ctx *c, cg_val v);
+cg_val cg_hmax(cg_ctx *c, cg_val v);
+
+/* Vector math on vf (also f32 scalars); accuracy in ulp stated in math.c. */
+cg_val cg_exp(cg_ctx *c, cg_val x);
+cg_val cg_log(cg_ctx *c, cg_val x);
+cg_val cg_erf(cg_ctx *c, cg_val x);
+cg_val cg_tanh(cg_ctx *c, cg_val x);
+cg_val cg_rsqrt(cg_ctx *c, cg_val x); /* 1/sqrt by division: correctly rounded pieces */
+cg_val cg_sqrt(cg_ctx *c, cg_val x);
+
+/* Matrix products for other emitters (gemm_f32.c). Emits, inside the open kernel, code for
+ *   C[M,N] (=, or += where `accumulate`) alpha * op(A)[M,K] op(B)[K,N]
+ * Element (m,k) of op(A) is at a + m*a_rs + k*a_cs floats, likewise B (k,n): b + k*b_rs + n*b_cs, C (m,n): c + m*c_rs + n.
+ * One of the two strides of A and of B must be 1. M, N, K are compile-time; m_count (i64, <= M) may cut the rows at run time
+ * (NULL: M). Packs into scratch from `scratch_at`; returns the bytes it uses there (also callable with k NULL to ask). */
+typedef struct cg_gemm {
+  int64_t M, N, K;
+  cg_val a, b, out;        /* pointers */
+  int64_t a_rs, a_cs, b_rs, b_cs, c_rs;
+  cg_val m_count;
+  cg_val bias;             /* pointer to N floats added to every row, or NULL */
+  double alpha;
+  bool accumulate;
+} cg_gemm;
+uint64_t cg_gemm_f32(cg_kernel *k, const cg_gemm *d, uint64_t scratch_at);
+#endif

@@ -1,0 +1,43 @@
+/* LLVM code generation: planned graphs in, LLVM text, assembly, an object, or a function in memory out. The only room that
+ * includes LLVM. Graphs must have been through plan_memory; ops with emit rule `none` are diagnostics. */
+#ifndef TT_CODEGEN_H
+#define TT_CODEGEN_H
+#include "compiler/ir/eval.h"
+#include "compiler/ir/graph.h"
+#include "runtime/include/trt_abi.h"
+
+/* "cpu" (this machine), "cpu:v3", "cpu:v4" (v4 with VNNI), "cpu:v3+avxvnni", "cpu:+avx512f,...", or a triple. */
+typedef struct cg_target cg_target;
+const cg_target *cg_target_find(const char *spec, tt_arena *arena, tt_diag *diag); /* NULL after a diagnostic */
+const char *cg_target_describe(const cg_target *t); /* triple, CPU, vector width, dot product */
+/* Names and one-line descriptions for `tetrac list targets`; NULL-terminated pairs. */
+const char *const *cg_target_list(void);
+
+typedef enum { CG_LLVM, CG_ASM, CG_OBJ } cg_format;
+
+/* What a trainer needs besides its graphs. */
+typedef struct cg_program {
+  const tt_module *module;
+  const char *const *entries; /* graph names to emit as entries */
+  int n_entries;
+  const char *recipe_text, *info_json;
+  trt_defaults defaults;
+  const uint8_t *image; /* ONNX image and where parameters lie in it */
+  size_t image_bytes;
+  const trt_patch *patches;
+  int n_patches;
+  uint64_t batch, fingerprint;
+} cg_program;
+/* Emits symbol tetrac_program. LLVM and ASM text declare the image external (it is data, not code). False after diagnostics. */
+bool cg_emit_program(const cg_program *p, const cg_target *t, cg_format format, uint8_t **data, size_t *bytes,
+                     tt_arena *arena, tt_diag *diag);
+
+/* Compiles one planned graph in memory. run: inputs parallel to g->inputs, vars NULL (initial values) or parallel to
+ * module->vars, updated in place; results parallel to g->results. `trt_parallel` is the caller's (linked) runtime, which must
+ * have been started with at least cg_jit_scratch_bytes() of scratch a thread. */
+typedef struct cg_jit cg_jit;
+cg_jit *cg_jit_compile(const tt_graph *g, const cg_target *t, tt_diag *diag);
+size_t cg_jit_scratch_bytes(const cg_jit *jit);
+void cg_jit_run(cg_jit *jit, const tt_tensor *inputs, tt_tensor *vars, tt_tensor *results, tt_arena *arena);
+void cg_jit_destroy(cg_jit *jit);
+#endif

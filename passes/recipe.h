@@ -1,0 +1,35 @@
+/* Recipes: how to quantize, train and lay out. Plain ini files in passes/recipes/, every key overridable by
+ * "section.key=value". Unknown keys, values out of range and combinations that do not fit together are refused by name. */
+#ifndef TT_RECIPE_H
+#define TT_RECIPE_H
+#include "compiler/ir/qspec.h"
+#include "compiler/support/arena.h"
+#include "compiler/support/diag.h"
+#include "compiler/support/strbuf.h"
+
+typedef enum { TT_LAYERS_NONE, TT_LAYERS_BLOCK, TT_LAYERS_ALL } tt_layers;
+
+typedef struct tt_recipe {
+  const char *name;
+  const char *summary;
+  tt_layers layers;         /* [layers] select = none | block-linears | all-linears */
+  const char *layers_skip;  /* [layers] skip = comma list of glob patterns over layer names */
+  tt_qspec q[6];            /* [q1] .. [q6]: format, scale, rounding, source; or enabled = no */
+  double lr, min_lr, beta1, beta2, eps, weight_decay, clip_norm; /* [optimizer] */
+  double warmup_epochs;
+  bool cosine;              /* [optimizer] schedule = cosine | constant */
+  bool decay_1d;            /* [optimizer] decay-all = no: biases, norms, tokens and position embeddings are excluded */
+  double label_smoothing;   /* [loss] smoothing */
+  bool soft_labels;         /* [loss] labels = hard | soft */
+  int64_t epochs, seed;     /* [train] */
+} tt_recipe;
+
+/* Loads a recipe by name (from `dir`) or by path (anything with a '/' or ending in .ini), then applies `sets` ("key=value").
+ * Strings live in arena. NULL after diagnostics. */
+tt_recipe *tt_recipe_load(const char *name_or_path, const char *dir, int n_sets, const char *const *sets, tt_arena *arena,
+                          tt_diag *diag);
+void tt_recipe_defaults(tt_recipe *r); /* fp32: no quantizer, AdamW at its usual settings */
+void tt_recipe_print(const tt_recipe *r, tt_strbuf *out); /* the effective recipe as ini text, every key */
+/* Sorted names of the .ini files of `dir`; count in *n. */
+const char *const *tt_recipe_list(const char *dir, tt_arena *arena, int *n);
+#endif
