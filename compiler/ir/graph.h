@@ -196,10 +196,8 @@ const void *tt_const_data(const tt_graph *g, tt_value v);
 /* True where v is a CONST whose elements all equal one number, written to *x. Any numeric type. */
 bool tt_const_splat(const tt_graph *g, tt_value v, double *x);
 
-/* Shape rules (shape_*.c), one per distinct name in ops.def's column. Fill out[0..*n_out) or return false after a diagnostic
- * at `loc` that names operand, shape and what was expected. */
-typedef bool tt_shape_fn(const tt_graph *g, tt_op op, int n_in, const tt_value *in, int n_attrs, const tt_attr *attrs,
-                         tt_type *out, int *n_out, tt_loc loc, tt_diag *diag);
+/* Shape inference: the op's rule of ops.def (shape_*.c, on shape.h). Fills out[0..*n_out), out having TT_MAX_OUT entries, or
+ * returns false after a diagnostic at `loc` that names operand, type and what was expected. */
 bool tt_infer(const tt_graph *g, tt_op op, int n_in, const tt_value *in, int n_attrs, const tt_attr *attrs, tt_type *out,
               int *n_out, tt_loc loc, tt_diag *diag);
 enum { TT_MAX_OUT = 4 };
