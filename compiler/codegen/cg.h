@@ -48,6 +48,7 @@ struct cg_ctx {
   int W;                 /* f32 lanes of a vector: vector_bytes / 4 */
   cg_type f32, f64, i1, i8, i16, i32, i64, ptr, vf, vi; /* vf <W x float>, vi <W x i32> */
   uint64_t scratch_bytes; /* largest cg_scratch so far */
+  uint64_t work_bytes;    /* largest cg_work so far */
   struct cg_state *state; /* kernel cache, entry under construction */
 };
 
@@ -66,6 +67,8 @@ typedef struct cg_kernel {
   cg_node *x;
   cg_val fn, args, task /* i64 */, scratch /* ptr, 64-byte aligned */;
   LLVMBasicBlockRef entry; /* for allocas */
+  cg_val *bufs;            /* operand addresses loaded so far, NULL where not yet */
+  cg_val work;             /* likewise the workspace */
 } cg_kernel;
 cg_kernel *cg_kernel_begin(cg_node *x, const char *suffix);
 void cg_kernel_end(cg_kernel *k); /* adds ret void */
@@ -75,6 +78,15 @@ cg_val cg_out(cg_kernel *k, int i);
 cg_val cg_imm(cg_kernel *k, tt_attr_id id); /* i64: an IMM attribute of the node */
 /* Reserves [offset, offset+bytes) of the thread's scratch for this kernel; returns its address. */
 cg_val cg_scratch(cg_kernel *k, uint64_t offset, uint64_t bytes);
+/* Reserves [offset, offset+bytes) of the workspace: memory that all tasks and all launches of one node share (partial sums,
+ * packed operands). Its contents do not outlive the node. Returns its address; offsets in multiples of 64. */
+cg_val cg_work(cg_kernel *k, uint64_t offset, uint64_t bytes);
+/* A pointer picked at run time: operand number `index` (i64; inputs, then outputs). */
+cg_val cg_operand(cg_kernel *k, cg_val index);
+/* A constant table of i64 in the module, e.g. what each task works on. */
+cg_val cg_table(cg_ctx *c, const int64_t *v, int64_t n);
+/* n items of `type` on the kernel's stack, in its entry block. */
+cg_val cg_alloca(cg_ctx *c, cg_type type, int n, unsigned align);
 
 typedef bool cg_emit_fn(cg_node *x);
 extern cg_emit_fn *const cg_emit_table[TT_OP_COUNT];
@@ -100,17 +112,29 @@ typedef struct cg_loop {
   int n_carry;
   cg_val carry[40]; /* inside: values at the top of the iteration; after cg_loop_end: final values */
   LLVMBasicBlockRef head, body, exit;
-  cg_val step, phi[40];
+  cg_val step, end, phi[40], init[40];
 } cg_loop;
 void cg_loop_begin(cg_ctx *c, cg_loop *l, cg_val begin, cg_val end, int64_t step, int n_carry, const cg_val *init);
 void cg_loop_end(cg_loop *l, const cg_val *next); /* next: n_carry values for the next iteration */
 typedef struct cg_if {
   cg_ctx *c;
   LLVMBasicBlockRef then_bb, else_bb, join;
+  cg_val branch;
 } cg_if;
+/* f->else_bb is NULL until cg_if_else. */
 void cg_if_begin(cg_ctx *c, cg_if *f, cg_val cond);
 void cg_if_else(cg_if *f);
 void cg_if_end(cg_if *f);
+
+/* Calls body(u, i, n) for i = begin, begin + W, ... below end (i64): n is NULL where a whole vector is left, else the number of
+ * lanes, 0 < n < W. Full vectors run in a loop; the tail, if any, is straight-line code behind it. Constant bounds give
+ * constant masks. */
+typedef void cg_body_fn(void *u, cg_val i, cg_val n);
+void cg_each(cg_ctx *c, cg_val begin, cg_val end, cg_body_fn *body, void *u);
+/* The same with up to 8 carried values over [0, n): body replaces carry[] by the next values; final ones are left in carry[].
+ * `unroll` independent sets of carries may be kept by the caller through u; here order is strictly ascending. */
+typedef void cg_fold_fn(void *u, cg_val i, cg_val n, cg_val *carry);
+void cg_fold(cg_ctx *c, int64_t n, int n_carry, cg_val *carry, cg_fold_fn *body, void *u);
 
 /* Arithmetic on scalars or vectors alike. */
 cg_val cg_add(cg_ctx *c, cg_val a, cg_val b); /* integer or float by type, as all below */
@@ -122,13 +146,28 @@ cg_val cg_min(cg_ctx *c, cg_val a, cg_val b); /* signed for integers; floats: a 
 cg_val cg_max(cg_ctx *c, cg_val a, cg_val b);
 cg_val cg_fma(cg_ctx *c, cg_val a, cg_val b, cg_val d); /* llvm.fma: one rounding */
 cg_val cg_bits(cg_ctx *c, cg_val x, cg_type to);        /* bitcast */
+cg_val cg_neg(cg_ctx *c, cg_val a);
+cg_val cg_and(cg_ctx *c, cg_val a, cg_val b);
+cg_val cg_or(cg_ctx *c, cg_val a, cg_val b);
+cg_val cg_xor(cg_ctx *c, cg_val a, cg_val b);
+cg_val cg_shl(cg_ctx *c, cg_val a, cg_val b);
+cg_val cg_shr(cg_ctx *c, cg_val a, cg_val b);  /* logical */
+cg_val cg_sra(cg_ctx *c, cg_val a, cg_val b);  /* arithmetic */
+cg_val cg_icmp(cg_ctx *c, LLVMIntPredicate p, cg_val a, cg_val b);
+cg_val cg_fcmp(cg_ctx *c, LLVMRealPredicate p, cg_val a, cg_val b);
+cg_val cg_select(cg_ctx *c, cg_val cond, cg_val a, cg_val b);
+cg_val cg_abs(cg_ctx *c, cg_val a); /* floats */
+cg_val cg_floor(cg_ctx *c, cg_val x);
+cg_val cg_like(cg_ctx *c, cg_val x, double v); /* float constant of x's type, scalar or vector */
+cg_val cg_iota(cg_ctx *c, cg_type elem, int n); /* <n x elem> 0, 1, 2 ... */
+bool cg_const_int(cg_val v, int64_t *out); /* true for constant integers */
 cg_val cg_call(cg_ctx *c, const char *intrinsic, cg_type ret, int n, cg_val *args); /* full intrinsic name */
 
 /* Memory. Offsets count elements of the given type. Alignment is the element's unless aligned variants are used. */
 cg_val cg_gep(cg_ctx *c, cg_type elem, cg_val base, cg_val index);
 cg_val cg_load(cg_ctx *c, cg_type t, cg_val p, unsigned align);
 void cg_store(cg_ctx *c, cg_val v, cg_val p, unsigned align);
-/* First n lanes (i64 value, clamped to [0, W]) of a vf at p; other lanes read as `other` and are not written. */
+/* First n lanes (i64 value, clamped to [0, W]; NULL: all) of a vf at p; other lanes read as `other` and are not written. */
 cg_val cg_load_n(cg_ctx *c, cg_val p, cg_val n, cg_val other);
 void cg_store_n(cg_ctx *c, cg_val v, cg_val p, cg_val n);
 

@@ -1,0 +1,108 @@
+/* Compiling one graph in memory, for tests, `tetrac run` and op-by-op checks: the same object code a trainer would get,
+ * loaded by ORC instead of the linker. */
+#include <string.h>
+#include <llvm-c/Error.h>
+#include <llvm-c/LLJIT.h>
+#include "compiler/codegen/state.h"
+#include "runtime/include/trt_calls.h"
+
+struct cg_jit {
+  tt_arena *arena;
+  const tt_graph *g;
+  LLVMOrcLLJITRef engine;
+  trt_entry_fn fn;
+  uint64_t scratch_bytes, arena_bytes;
+};
+
+static bool check(LLVMErrorRef error, tt_diag *diag) {
+  if (!error) return true;
+  char *message = LLVMGetErrorMessage(error);
+  tt_error(diag, (tt_loc){0}, "loading generated code: %s", message);
+  LLVMDisposeErrorMessage(message);
+  return false;
+}
+
+static bool load(cg_jit *jit, const uint8_t *object, size_t bytes, tt_diag *diag) {
+  TT_TRY(check(LLVMOrcCreateLLJIT(&jit->engine, NULL), diag));
+  LLVMOrcJITDylibRef lib = LLVMOrcLLJITGetMainJITDylib(jit->engine);
+  LLVMOrcCSymbolMapPair parallel = {LLVMOrcLLJITMangleAndIntern(jit->engine, "trt_parallel"),
+                                    {(LLVMOrcExecutorAddress)(uintptr_t)&trt_parallel, {LLVMJITSymbolGenericFlagsExported, 0}}};
+  TT_TRY(check(LLVMOrcJITDylibDefine(lib, LLVMOrcAbsoluteSymbols(&parallel, 1)), diag));
+  LLVMMemoryBufferRef copy = LLVMCreateMemoryBufferWithMemoryRangeCopy((const char *)object, bytes, "tetrac");
+  TT_TRY(check(LLVMOrcLLJITAddObjectFile(jit->engine, lib, copy), diag));
+  LLVMOrcExecutorAddress address = 0;
+  TT_TRY(check(LLVMOrcLLJITLookup(jit->engine, &address, "tetrac_entry"), diag));
+  jit->fn = (trt_entry_fn)(uintptr_t)address;
+  return true;
+}
+
+static bool compile(cg_jit *jit, const cg_target *t, tt_diag *diag) {
+  cg_ctx *c = cg_open(t, jit->arena, diag);
+  if (!c) return false;
+  uint8_t *object = NULL;
+  size_t bytes = 0;
+  uint64_t work = cg_plan_bytes(jit->g);
+  bool ok = cg_emit_entry(c, jit->g, "tetrac_entry", work, true) != NULL && cg_write(c, CG_OBJ, &object, &bytes);
+  jit->scratch_bytes = c->scratch_bytes;
+  jit->arena_bytes = work + c->work_bytes;
+  cg_close(c);
+  return ok && load(jit, object, bytes, diag);
+}
+
+cg_jit *cg_jit_compile(const tt_graph *g, const cg_target *t, tt_diag *diag) {
+  tt_arena *arena = tt_arena_create();
+  cg_jit *jit = TT_NEW(arena, cg_jit);
+  jit->arena = arena;
+  jit->g = g;
+  if (compile(jit, t, diag)) return jit;
+  cg_jit_destroy(jit);
+  return NULL;
+}
+
+size_t cg_jit_scratch_bytes(const cg_jit *jit) { return jit->scratch_bytes; }
+
+void cg_jit_destroy(cg_jit *jit) {
+  if (!jit) return;
+  if (jit->engine) {
+    LLVMErrorRef error = LLVMOrcDisposeLLJIT(jit->engine);
+    if (error) LLVMConsumeError(error);
+  }
+  tt_arena_destroy(jit->arena);
+}
+
+static void put(const tt_tensor *from, uint8_t *to) {
+  if (from->type.dtype == TT_MX)
+    memcpy(to, from->mx, tt_type_bytes(&from->type));
+  else
+    tt_tensor_to_bytes(from, to);
+}
+
+static const uint8_t *locate(const cg_jit *jit, const trt_step *step, tt_value v) {
+  const tt_value_data *d = tt_val(jit->g, v);
+  if (d->kind == TT_VALUE_CONST) return d->data;
+  if (d->kind == TT_VALUE_VAR) return step->vars + jit->g->module->var_offset.data[d->index];
+  return (d->space == TT_SPACE_VARS ? step->vars : step->arena) + d->offset;
+}
+
+/* Block of `bytes` aligned for kernels, with a vector of slack behind it. */
+static uint8_t *block(tt_arena *arena, uint64_t bytes) { return tt_arena_alloc(arena, bytes + 2 * TRT_ALIGN); }
+
+void cg_jit_run(cg_jit *jit, const tt_tensor *inputs, tt_tensor *vars, tt_tensor *results, tt_arena *arena) {
+  const tt_graph *g = jit->g;
+  const tt_module *m = g->module;
+  trt_step step = {block(arena, m->vars_bytes), block(arena, jit->arena_bytes)};
+  for (uint32_t i = 0; i < m->vars.count; i++) {
+    tt_tensor initial = vars ? vars[i] : tt_var_initial(arena, m, i);
+    put(&initial, step.vars + m->var_offset.data[i]);
+  }
+  for (size_t i = 0; i < g->inputs.count; i++) put(&inputs[i], step.arena + tt_val(g, g->inputs.data[i])->offset);
+  jit->fn(&step);
+  for (size_t i = 0; i < g->results.count; i++) {
+    tt_value v = g->results.data[i].value;
+    results[i] = tt_tensor_from_bytes(arena, *tt_typ(g, v), locate(jit, &step, v));
+  }
+  for (size_t i = 0; vars && i < g->updates.count; i++) {
+    uint32_t v = g->updates.data[i].var;
+    vars[v] = tt_tensor_from_bytes(arena, m->vars.data[v].type, step.vars + m->var_offset.data[v]);
+  }
+}

@@ -1,0 +1,42 @@
+/* What cg.c, module.c, program.c and jit.c share and emitters do not see. */
+#ifndef CG_STATE_H
+#define CG_STATE_H
+#include "compiler/codegen/cg.h"
+
+typedef struct cg_cached {
+  const char *key;
+  cg_val fn;
+} cg_cached;
+
+struct cg_state {
+  TT_VEC(cg_cached) kernels;
+  cg_val parallel; /* trt_parallel */
+  cg_type parallel_type, kernel_type, kargs_type;
+  LLVMTargetMachineRef machine;
+  /* The entry under construction. */
+  const tt_graph *g;
+  LLVMBuilderRef eb;
+  cg_val entry_fn, vars, arena, bufs, imms, kargs;
+  cg_val *consts; /* globals by value, NULL where none yet */
+  uint64_t work_offset; /* of the workspace in the arena */
+};
+
+/* A context with an empty module for a target, and its end. NULL after a diagnostic. */
+cg_ctx *cg_open(const cg_target *t, tt_arena *arena, tt_diag *diag);
+void cg_close(cg_ctx *c);
+/* Emits one planned graph as `void symbol(const trt_step *)`; the workspace starts at work_offset of the arena. */
+cg_val cg_emit_entry(cg_ctx *c, const tt_graph *g, const char *symbol, uint64_t work_offset, bool external);
+/* Verifies, optimises and writes the module. False after a diagnostic. */
+bool cg_write(cg_ctx *c, cg_format format, uint8_t **data, size_t *bytes);
+/* Bytes of arena before the workspace, for the graphs given. */
+uint64_t cg_plan_bytes(const tt_graph *g);
+/* Where a value lives: a pointer in the entry under construction. */
+cg_val cg_value_address(cg_ctx *c, tt_value v);
+/* Number of IMM attributes, which is the length of trt_kargs.imms, and the place of one. */
+int cg_imm_count(void);
+int cg_imm_slot(tt_attr_id id);
+/* Attributes every generated function carries: CPU, features, nounwind. */
+void cg_function_attributes(cg_ctx *c, cg_val fn);
+/* LLVM's target machine for t; NULL after a diagnostic. */
+LLVMTargetMachineRef cg_target_machine(const cg_target *t, tt_diag *diag);
+#endif

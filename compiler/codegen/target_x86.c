@@ -1,0 +1,72 @@
+/* x86-64: levels v3 (AVX2, FMA) and v4 (AVX-512 F/BW/DQ/VL with VNNI), and whatever the host has. */
+#include <string.h>
+#include "compiler/codegen/targets.h"
+
+/* Counts in 32-bit lanes: acc[i] += sum over 4 bytes of u8 * s8, by one instruction a vector. */
+static cg_val dot_vnni(cg_ctx *c, cg_val acc, cg_val a, cg_val b) {
+  char name[48];
+  snprintf(name, sizeof name, "llvm.x86.avx512.vpdpbusd.%d", c->target->vector_bytes * 8);
+  cg_type vi = cg_vec(c, c->i32, c->target->vector_bytes / 4);
+  cg_val args[3] = {acc, cg_bits(c, a, vi), cg_bits(c, b, vi)};
+  return cg_call(c, name, vi, 3, args);
+}
+
+/* vpmaddubsw adds pairs in int16: exact here, because MX operands are doubled E2M1 codes, u8 <= 24 and |s8| <= 12, so that a
+ * pair is at most 576 (KERNELS.md). vpmaddwd with ones widens. */
+static cg_val dot_avx2(cg_ctx *c, cg_val acc, cg_val a, cg_val b) {
+  cg_type b8 = cg_vec(c, c->i8, 32), h16 = cg_vec(c, c->i16, 16), w8 = cg_vec(c, c->i32, 8);
+  cg_val pair[2] = {cg_bits(c, a, b8), cg_bits(c, b, b8)};
+  cg_val sums[2] = {cg_call(c, "llvm.x86.avx2.pmadd.ub.sw", h16, 2, pair),
+                    cg_splat(c, LLVMConstInt(c->i16, 1, false), 16)};
+  return cg_add(c, acc, cg_call(c, "llvm.x86.avx2.pmadd.wd", w8, 2, sums));
+}
+
+/* MXCSR bits 15 (flush to zero) and 6 (denormals are zero). Loads and stores do not move across these calls, arithmetic on
+ * values already loaded may: an exact section loads its operands after `keep` and stores its results before `restore`. */
+static cg_val keep_denormals(cg_ctx *c) {
+  cg_type none = LLVMVoidTypeInContext(c->llvm);
+  cg_val p = cg_alloca(c, c->i32, 2, 4);
+  cg_val q = cg_gep(c, c->i32, p, cg_i64(c, 1));
+  cg_call(c, "llvm.x86.sse.stmxcsr", none, 1, &p);
+  cg_store(c, cg_and(c, cg_load(c, c->i32, p, 4), cg_i32(c, ~0x8040)), q, 4);
+  cg_call(c, "llvm.x86.sse.ldmxcsr", none, 1, &q);
+  return p;
+}
+
+static void restore_denormals(cg_ctx *c, cg_val saved) {
+  cg_call(c, "llvm.x86.sse.ldmxcsr", LLVMVoidTypeInContext(c->llvm), 1, &saved);
+}
+
+static bool has(const char *features, const char *name) {
+  size_t n = strlen(name);
+  bool on = false;
+  for (const char *p = features; *p; p += strcspn(p, ","), p += *p == ',')
+    if (strncmp(p + 1, name, n) == 0 && (p[1 + n] == ',' || p[1 + n] == 0)) on = *p == '+';
+  return on;
+}
+
+static bool has_all(const char *features, const char *const *names) {
+  for (; *names; names++)
+    if (!has(features, *names)) return false;
+  return true;
+}
+
+bool cg_target_x86(cg_target *t) {
+  static const char *const v3[] = {"avx2", "fma", "bmi2", NULL};
+  static const char *const v4[] = {"avx512f", "avx512bw", "avx512dq", "avx512vl", NULL};
+  if (!has_all(t->features, v3)) return false;
+  bool wide = has_all(t->features, v4);
+  bool narrow_dot = has(t->features, "avxvnni") || (wide && has(t->features, "avx512vnni"));
+  t->vector_bytes = wide ? 64 : 32;
+  t->vector_regs = wide ? 32 : 16;
+  t->dot = CG_DOT_AVX2;
+  if (narrow_dot) t->dot = CG_DOT_VNNI256;
+  if (wide && has(t->features, "avx512vnni")) t->dot = CG_DOT_VNNI512;
+  if (wide && t->dot != CG_DOT_VNNI512) t->vector_bytes = 32; /* no 512-bit dot product: one width for all kernels */
+  t->dot_u8s8 = t->dot == CG_DOT_AVX2 ? dot_avx2 : dot_vnni;
+  t->denormals_keep = keep_denormals;
+  t->denormals_restore = restore_denormals;
+  t->l1_bytes = 32 << 10;
+  t->l2_bytes = 1 << 20;
+  return true;
+}
