@@ -3,8 +3,8 @@
 #define TT_EVAL_H
 #include "compiler/ir/graph.h"
 
-/* One tensor during evaluation. Numeric values are kept as double ([count]) in `d` whatever their element type (i64 included:
- * exact to 2^53, which shapes and seeds keep to), bools as 0/1; TT_MX values as their storage bytes in `mx`. */
+/* One tensor during evaluation. Numeric values are kept as double ([count]) in `d` whatever their element type (i64
+ * included: exact to 2^53, which shapes and seeds keep to), bools as 0/1; TT_MX values as their storage bytes in `mx`. */
 typedef struct tt_tensor {
   tt_type type;
   double *d;
@@ -28,9 +28,10 @@ tt_tensor tt_tensor_new(tt_arena *arena, tt_type type);
 tt_tensor tt_tensor_from_bytes(tt_arena *arena, tt_type type, const void *bytes);
 void tt_tensor_to_bytes(const tt_tensor *t, void *bytes); /* f32 rounded to nearest */
 
-/* Evaluates all live nodes. `inputs` is parallel to g->inputs, `vars` to module->vars (updated in place by the graph's updates;
- * NULL uses initial values and drops updates). results[] is parallel to g->results. All memory in `arena`. */
-void tt_eval_graph(const tt_graph *g, const tt_tensor *inputs, tt_tensor *vars, tt_tensor *results, bool round_f32, tt_arena *arena);
+/* Evaluates all live nodes. `inputs` is parallel to g->inputs, `vars` to module->vars (updated in place by the graph's
+ * updates; NULL uses initial values and drops updates). results[] is parallel to g->results. All memory in `arena`. */
+void tt_eval_graph(const tt_graph *g, const tt_tensor *inputs, tt_tensor *vars, tt_tensor *results, bool round_f32,
+                   tt_arena *arena);
 tt_tensor tt_var_initial(tt_arena *arena, const tt_module *m, uint32_t var);
 
 /* Constant folding: where all operands of n are CONST (or n is `shape`), evaluates it, replaces its outputs by constants,
