@@ -1,0 +1,142 @@
+/* See walk.h. The innermost merged dimension is the vector loop. Tasks are chunks of it where it is long, groups of rows
+ * where it is short. */
+#include <string.h>
+#include "compiler/codegen/walk.h"
+
+cg_walk cg_walk_over(const tt_type *shape, int64_t cost) {
+  cg_walk w = {.rank = shape->rank, .cost = cost};
+  memcpy(w.dim, shape->dim, sizeof w.dim);
+  if (w.rank == 0) w.dim[w.rank++] = 1;
+  return w;
+}
+
+static void add_operand(cg_walk *w, int slot, const tt_type *t) {
+  int64_t stride = 1;
+  for (int i = t->rank - 1, d = w->rank - 1; i >= 0; i--, d--) {
+    w->stride[slot][d] = t->dim[i] == 1 ? 0 : stride;
+    stride *= t->dim[i];
+  }
+}
+
+void cg_walk_in(cg_walk *w, const tt_type *t) {
+  TT_ASSERT(w->n_out == 0 && w->n_in < CG_WALK_IN);
+  add_operand(w, w->n_in++, t);
+}
+
+void cg_walk_out(cg_walk *w, const tt_type *t) {
+  TT_ASSERT(w->n_out < CG_WALK_OUT);
+  add_operand(w, w->n_in + w->n_out++, t);
+}
+
+static bool mergeable(const cg_walk *w, int outer, int inner) {
+  for (int k = 0; k < w->n_in + w->n_out; k++)
+    if (w->stride[k][outer] != w->stride[k][inner] * w->dim[inner]) return false;
+  return true;
+}
+
+static void move_dim(cg_walk *w, int to, int from) {
+  w->dim[to] = w->dim[from];
+  for (int k = 0; k < w->n_in + w->n_out; k++) w->stride[k][to] = w->stride[k][from];
+}
+
+void cg_walk_done(cg_walk *w) {
+  int rank = 0;
+  for (int d = 0; d < w->rank; d++) {
+    if (w->dim[d] == 1) continue;
+    move_dim(w, rank, d);
+    if (rank > 0 && mergeable(w, rank - 1, rank)) {
+      int64_t both = w->dim[rank - 1] * w->dim[rank];
+      move_dim(w, rank - 1, rank);
+      w->dim[rank - 1] = both;
+    } else {
+      rank++;
+    }
+  }
+  if (rank == 0) {
+    w->dim[0] = 1;
+    for (int k = 0; k < w->n_in + w->n_out; k++) w->stride[k][0] = 1;
+    rank = 1;
+  }
+  w->rank = rank;
+}
+
+/* How tasks cut the walk: `rows` outer positions a task over the whole inner dimension, or (rows 0) chunks of it. */
+typedef struct cut {
+  int64_t outer, inner, rows, chunk, n_chunks;
+} cut;
+
+static cut cut_walk(const cg_walk *w) {
+  cut t = {1, w->dim[w->rank - 1], 0, 0, 1};
+  for (int d = 0; d < w->rank - 1; d++) t.outer *= w->dim[d];
+  int64_t grain = cg_grain(t.outer * t.inner, w->cost, 64);
+  if (t.inner > grain) {
+    t.chunk = grain;
+    t.n_chunks = (t.inner + grain - 1) / grain;
+  } else {
+    t.rows = grain / t.inner > 0 ? grain / t.inner : 1;
+  }
+  return t;
+}
+
+int64_t cg_walk_tasks(const cg_walk *w) {
+  cut t = cut_walk(w);
+  return t.rows ? (t.outer + t.rows - 1) / t.rows : t.outer * t.n_chunks;
+}
+
+typedef struct row_ctx {
+  cg_ctx *c;
+  const cg_walk *w;
+  cg_val base[CG_WALK_OPS]; /* at the row's start */
+  cg_val splat[CG_WALK_IN]; /* operands constant along the row */
+  cg_walk_fn *body;
+  void *u;
+} row_ctx;
+
+static void vector_body(void *u, cg_val i, cg_val n) {
+  row_ctx *r = u;
+  cg_ctx *c = r->c;
+  cg_val in[CG_WALK_IN], out[CG_WALK_OUT];
+  for (int k = 0; k < r->w->n_in; k++)
+    in[k] = r->splat[k] ? r->splat[k] : cg_load_n(c, cg_gep(c, c->f32, r->base[k], i), n, cg_vf(c, 1));
+  r->body(c, r->u, in, out);
+  for (int k = 0; k < r->w->n_out; k++) cg_store_n(c, out[k], cg_gep(c, c->f32, r->base[r->w->n_in + k], i), n);
+}
+
+/* Pointers to the row `row` (i64) of every operand: the row number in mixed radix, times strides. */
+static void row_bases(row_ctx *r, const cg_val *base, cg_val row) {
+  cg_ctx *c = r->c;
+  const cg_walk *w = r->w;
+  cg_val at[CG_WALK_OPS];
+  for (int k = 0; k < w->n_in + w->n_out; k++) at[k] = cg_i64(c, w->offset[k]);
+  for (int d = w->rank - 2; d >= 0; d--) {
+    cg_val digit = d == 0 ? row : cg_rem(c, row, cg_i64(c, w->dim[d]));
+    for (int k = 0; k < w->n_in + w->n_out; k++)
+      if (w->stride[k][d]) at[k] = cg_add(c, at[k], cg_mul(c, digit, cg_i64(c, w->stride[k][d])));
+    if (d > 0) row = cg_div(c, row, cg_i64(c, w->dim[d]));
+  }
+  for (int k = 0; k < w->n_in + w->n_out; k++) r->base[k] = cg_gep(c, c->f32, base[k], at[k]);
+  for (int k = 0; k < w->n_in; k++)
+    r->splat[k] = w->stride[k][w->rank - 1] ? NULL : cg_splat(c, cg_load(c, c->f32, r->base[k], 4), c->W);
+}
+
+void cg_walk_emit(cg_kernel *k, const cg_walk *w, const cg_val *base, cg_walk_fn *body, void *u) {
+  cg_ctx *c = k->c;
+  cut t = cut_walk(w);
+  row_ctx r = {.c = c, .w = w, .body = body, .u = u};
+  for (int i = 0; i < w->n_out; i++) TT_ASSERT(w->stride[w->n_in + i][w->rank - 1] == 1);
+  if (t.rows) {
+    cg_range rows = cg_task_range(k, t.outer, t.rows);
+    cg_loop l;
+    cg_loop_begin(c, &l, rows.begin, rows.end, 1, 0, NULL);
+    row_bases(&r, base, l.i);
+    cg_each(c, cg_i64(c, 0), cg_i64(c, t.inner), vector_body, &r);
+    cg_loop_end(&l, NULL);
+    return;
+  }
+  cg_val chunks = cg_i64(c, t.n_chunks);
+  cg_val begin = cg_mul(c, cg_rem(c, k->task, chunks), cg_i64(c, t.chunk));
+  row_bases(&r, base, cg_div(c, k->task, chunks));
+  cg_val end = cg_add(c, begin, cg_i64(c, t.chunk));
+  if (t.inner % t.chunk) end = cg_min(c, end, cg_i64(c, t.inner));
+  cg_each(c, begin, end, vector_body, &r);
+}
