@@ -6,18 +6,32 @@
  * each other, which is a broken invariant. */
 enum { MAX_ROUNDS = 64 };
 
+bool tt_match_used(const tt_match *m, tt_node n) {
+  const tt_node_data *d = tt_nod(m->g, n);
+  for (int i = 0; i < d->n_out; i++)
+    if (m->uses[d->out[i]] > 0) return true;
+  return false;
+}
+
+static void count_operands(tt_match *m, tt_node n, uint32_t by) {
+  const tt_node_data *d = tt_nod(m->g, n);
+  for (int i = 0; i < d->n_in; i++)
+    if (d->in[i] < m->n_values) m->uses[d->in[i]] += by;
+}
+
 static bool run_round(tt_match *m, tt_op op, tt_match_fn *try_node) {
   tt_graph *g = m->g;
   bool changed = false;
   m->uses = tt_graph_use_counts(g);
   m->n_values = g->values.count;
-  for (tt_node n = g->first; n != TT_NONE;) {
-    const tt_node next = tt_nod(g, n)->next;
-    if (op == TT_OP_COUNT || tt_nod(g, n)->op == op) {
+  for (tt_node n = g->last, before; n != TT_NONE; n = before) {
+    before = tt_nod(g, n)->prev;
+    if (tt_match_used(m, n) && (op == TT_OP_COUNT || tt_nod(g, n)->op == op)) {
       tt_assert_context(m->ctx->pass, tt_nod(g, n)->loc.node);
       changed |= try_node(m, n);
+      for (tt_node made = tt_nod(g, n)->prev; made != before; made = tt_nod(g, made)->prev) count_operands(m, made, 1);
     }
-    n = next;
+    if (!tt_match_used(m, n)) count_operands(m, n, UINT32_MAX); /* modulo 2^32: one less */
   }
   tt_assert_context(m->ctx->pass, NULL);
   return changed;
@@ -43,7 +57,10 @@ tt_builder tt_match_builder(const tt_match *m, tt_node n) {
 
 bool tt_match_replace(tt_match *m, tt_node n, tt_value by) {
   if (by == TT_NONE) return false;
-  tt_graph_replace(m->g, tt_nod(m->g, n)->out[0], by);
+  const tt_value old = tt_nod(m->g, n)->out[0];
+  if (by < m->n_values) m->uses[by] += m->uses[old];
+  m->uses[old] = 0;
+  tt_graph_replace(m->g, old, by);
   return true;
 }
 
@@ -84,16 +101,18 @@ tt_value tt_match_reshape(tt_builder *b, tt_value x, const tt_type *type) {
   return tt_build1(b, TT_OP_RESHAPE, x, 1, &shape);
 }
 
-void tt_match_retype_var(tt_graph *g, tt_value v, tt_type type) {
-  const uint32_t var = tt_val(g, v)->index;
-  tt_module *m = g->module;
-  TT_ASSERT(tt_val(g, v)->kind == TT_VALUE_VAR);
-  m->vars.data[var].type = type;
-  for (size_t i = 0; i < m->graphs.count; i++) {
-    const tt_graph *other = m->graphs.data[i];
-    for (size_t k = 0; k < other->values.count; k++) {
-      tt_value_data *d = &other->values.data[k];
-      if (d->kind == TT_VALUE_VAR && d->index == var) d->type = type;
-    }
+bool tt_match_owned_var(const tt_match *m, tt_value v) {
+  const tt_module *module = m->g->module;
+  if (tt_val(m->g, v)->kind != TT_VALUE_VAR || module->graphs.count > 1) return false;
+  for (size_t i = 0; i < module->vars.count; i++) {
+    const tt_var *other = &module->vars.data[i];
+    if (!other->init && other->copy_of == tt_val(m->g, v)->index) return false;
   }
+  return true;
+}
+
+void tt_match_retype_var(tt_graph *g, tt_value v, tt_type type) {
+  TT_ASSERT(tt_val(g, v)->kind == TT_VALUE_VAR);
+  g->module->vars.data[tt_val(g, v)->index].type = type;
+  tt_val(g, v)->type = type;
 }

@@ -1,8 +1,9 @@
-/* Small questions that rewriting passes ask of a graph.
+/* Small questions that rewriting passes ask of a graph, and the walk they share.
  *
- * A pass that rewrites by pattern works in rounds: it takes a snapshot of use counts, walks the nodes, replaces what matches,
- * sweeps what died, and goes round again until nothing matches. Inside a round the counts are those of its start, so a
- * value made since counts as shared: a match may be missed until the next round, but never made wrongly. */
+ * A pass that rewrites by pattern works in rounds: it walks the nodes from last to first, so the longest spelling of a
+ * pattern is met before its parts, replaces what matches, sweeps what died, and goes round again until nothing matches. Use
+ * counts follow the rewrites: nodes that a rewrite has left without use are skipped and no longer count as users. Values
+ * made in the round itself count as shared, so a match may wait for the next round but is never made wrongly. */
 #ifndef TT_MATCH_H
 #define TT_MATCH_H
 #include "passes/pass.h"
@@ -10,15 +11,17 @@
 typedef struct tt_match {
   tt_graph *g;
   tt_pass_ctx *ctx;
-  const uint32_t *uses; /* by value, at the start of the round */
+  uint32_t *uses;  /* by value, for the values there were at the start of the round */
   size_t n_values;
 } tt_match;
 
 /* One node tried: returns true where it rewrote something. The node may be gone afterwards. */
 typedef bool tt_match_fn(tt_match *m, tt_node n);
-/* Tries every node of `op` (TT_OP_COUNT: of any op) in execution order, in rounds as said above. */
+/* Tries every used node of `op` (TT_OP_COUNT: of any op), in rounds as said above. */
 tt_pass_result tt_match_run(tt_graph *g, tt_pass_ctx *ctx, tt_op op, tt_match_fn *try_node);
 
+/* Whether any output of n is used. */
+bool tt_match_used(const tt_match *m, tt_node n);
 /* True where v is used exactly once. */
 bool tt_match_sole(const tt_match *m, tt_value v);
 /* A builder that puts nodes before n and gives them n's location. */
@@ -38,6 +41,8 @@ bool tt_match_same_type(const tt_graph *g, tt_value a, tt_value b);
 
 /* reshape to `type`, or x itself where it has that type. */
 tt_value tt_match_reshape(tt_builder *b, tt_value x, const tt_type *type);
-/* Gives the var behind v another type, in the module and in all its graphs. */
+/* v is a var that this graph alone sees, so its layout may change. */
+bool tt_match_owned_var(const tt_match *m, tt_value v);
+/* Gives an owned var another type. */
 void tt_match_retype_var(tt_graph *g, tt_value v, tt_type type);
 #endif
