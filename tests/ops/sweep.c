@@ -1,0 +1,175 @@
+/* See sweep.h. Graphs are planned here without sharing: each value has storage of its own, filled with NaN before a run, so
+ * that a kernel that reads what it should not, or leaves something unwritten, shows. */
+#include "tests/ops/sweep.h"
+#include "runtime/include/trt_runtime.h"
+#include <math.h>
+#include <stdarg.h>
+#include <string.h>
+
+void sweep_begin(sweep *s) {
+  s->arena = tt_arena_create();
+  tt_diag_init(&s->diag, stderr);
+  s->module = tt_module_create("sweep");
+  s->b = (tt_builder){.g = tt_graph_create(s->module, "sweep"), .diag = &s->diag, .at = TT_NONE};
+  s->n_in = 0;
+}
+
+double sweep_random(sweep *s, double lo, double hi) {
+  s->random = s->random * 6364136223846793005u + 1442695040888963407u;
+  return lo + (hi - lo) * (double)(s->random >> 11) * 0x1p-53;
+}
+
+tt_type sweep_f32(int rank, ...) {
+  int64_t dim[TT_MAX_RANK];
+  va_list ap;
+  va_start(ap, rank);
+  for (int i = 0; i < rank; i++) dim[i] = va_arg(ap, int);
+  va_end(ap);
+  return tt_type_make(TT_F32, rank, dim);
+}
+
+tt_attr sweep_ints(sweep *s, tt_attr_id id, int n, ...) {
+  int64_t v[TT_MAX_RANK];
+  va_list ap;
+  va_start(ap, n);
+  for (int i = 0; i < n; i++) v[i] = va_arg(ap, int);
+  va_end(ap);
+  return tt_attr_ints(s->b.g, id, n, v);
+}
+
+static tt_value add_input(sweep *s, tt_tensor t) {
+  tt_graph *g = s->b.g;
+  size_t k = g->inputs.count;
+  TT_ASSERT(s->n_in < 64 && k < 64);
+  tt_value v = tt_graph_add_input(g, tt_arena_printf(s->arena, "in%zu", k), t.type);
+  s->data[k] = t;
+  return s->in[s->n_in++] = v;
+}
+
+tt_value sweep_in(sweep *s, tt_type type, double lo, double hi) {
+  tt_tensor t = tt_tensor_new(s->arena, type);
+  int64_t n = tt_type_count(&type);
+  for (int64_t i = 0; i < n; i++) {
+    double x = sweep_random(s, lo, hi);
+    t.d[i] = type.dtype == TT_F32 ? (double)(float)x : floor(x);
+  }
+  return add_input(s, t);
+}
+
+tt_value sweep_data(sweep *s, tt_type type, const double *values) {
+  tt_tensor t = tt_tensor_new(s->arena, type);
+  memcpy(t.d, values, sizeof(double) * (size_t)tt_type_count(&type));
+  return add_input(s, t);
+}
+
+void sweep_result(sweep *s, tt_value v) {
+  tt_graph_set_result(s->b.g, tt_arena_printf(s->module->arena, "out%zu", s->b.g->results.count), v);
+}
+
+static void plan(tt_graph *g) {
+  uint64_t at = 0;
+  for (size_t v = 0; v < g->values.count; v++) {
+    tt_value_data *d = &g->values.data[v];
+    if (d->kind == TT_VALUE_CONST || d->kind == TT_VALUE_VAR) continue;
+    d->space = TT_SPACE_ARENA;
+    d->offset = at;
+    at += (tt_type_bytes(&d->type) + 127) / 64 * 64;
+  }
+  g->arena_bytes = at;
+}
+
+/* In units of the last place of f32 near x. */
+static double worst(const tt_tensor *got, const tt_tensor *want, double tolerance, int64_t *where) {
+  int64_t n = tt_type_count(&want->type);
+  double sum = 0, max = 0;
+  for (int64_t i = 0; i < n; i++) sum += isfinite(want->d[i]) ? want->d[i] * want->d[i] : 0;
+  double rms = sqrt(sum / (double)(n ? n : 1));
+  *where = -1;
+  for (int64_t i = 0; i < n; i++) {
+    double w = want->d[i], x = got->d[i];
+    if (x == w || (isnan(x) && isnan(w)) || (float)w == (float)x) continue;
+    double e = tolerance == 0 ? INFINITY : fabs(x - w) / (tolerance * (fabs(w) + rms));
+    if (e <= max) continue;
+    max = isnan(e) ? INFINITY : e;
+    *where = i;
+  }
+  return max;
+}
+
+static void fail(sweep *s, const char *what) {
+  tt_graph *g = s->b.g;
+  char t[TT_TYPE_TEXT];
+  s->failures++;
+  fprintf(stderr, "FAIL %s:", what);
+  TT_FOR_NODES(g, n) {
+    fprintf(stderr, " %s(", tt_ops[tt_nod(g, n)->op].name);
+    for (int i = 0; i < tt_nod(g, n)->n_in; i++)
+      fprintf(stderr, "%s%s", i ? ", " : "", tt_type_print(tt_typ(g, tt_nod(g, n)->in[i]), t, sizeof t));
+    fprintf(stderr, ")");
+  }
+  fprintf(stderr, "\n");
+}
+
+static void compare(sweep *s, const tt_tensor *got, const tt_tensor *want, double tolerance, int result, int threads) {
+  char what[160];
+  int64_t where = -1;
+  if (want->type.dtype == TT_MX) {
+    const size_t bytes = tt_type_bytes(&want->type);
+    if (memcmp(got->mx, want->mx, bytes) == 0) return;
+      do where++;
+    while (got->mx[where] == want->mx[where]);
+    snprintf(what, sizeof what, "result %d, %d threads, byte %lld of %zu is %02x, expected %02x", result, threads,
+             (long long)where, bytes, got->mx[where], want->mx[where]);
+    fail(s, what);
+    return;
+  }
+  double e = worst(got, want, tolerance, &where);
+  if (e <= 1) return;
+  snprintf(what, sizeof what, "result %d, %d threads, element %lld is %.9g, expected %.9g (%.3g of tolerance)", result, threads,
+           (long long)where, got->d[where], want->d[where], e);
+  fail(s, what);
+}
+
+static bool same_bits(const tt_tensor *a, const tt_tensor *b) {
+  if (a->type.dtype == TT_MX) return memcmp(a->mx, b->mx, tt_type_bytes(&a->type)) == 0;
+  return memcmp(a->d, b->d, sizeof(double) * (size_t)tt_type_count(&a->type)) == 0;
+}
+
+static void run(sweep *s, cg_jit *jit, double tolerance) {
+  tt_graph *g = s->b.g;
+  size_t n = g->results.count;
+  tt_tensor *want = TT_NEW_N(s->arena, tt_tensor, n), *got[3];
+  tt_eval_graph(g, s->data, NULL, want, tolerance == 0, s->arena);
+  for (int threads = 1; threads <= 3; threads++) {
+    got[threads - 1] = TT_NEW_N(s->arena, tt_tensor, n);
+    TT_ASSERT(trt_threads_init(threads, cg_jit_scratch_bytes(jit)));
+    cg_jit_run(jit, s->data, NULL, got[threads - 1], s->arena);
+    for (size_t r = 0; r < n; r++)
+      if (threads == 1)
+        compare(s, &got[0][r], &want[r], tolerance, (int)r, threads);
+      else if (!same_bits(&got[threads - 1][r], &got[0][r]))
+        fail(s, threads == 2 ? "2 threads differ from 1" : "3 threads differ from 1");
+  }
+}
+
+void sweep_check(sweep *s, double tolerance) {
+  tt_graph *g = s->b.g;
+  plan(g);
+  s->cases++;
+  TT_FOR_NODES(g, n) s->seen[tt_nod(g, n)->op] = true;
+  cg_jit *jit = s->diag.errors ? NULL : cg_jit_compile(g, s->target, &s->diag);
+  if (jit)
+    run(s, jit, tolerance);
+  else
+    fail(s, "not compiled");
+  cg_jit_destroy(jit);
+  tt_diag_free(&s->diag);
+  tt_module_destroy(s->module);
+  tt_arena_destroy(s->arena);
+}
+
+void sweep_op(sweep *s, tt_op op, int n_attrs, const tt_attr *attrs, double tolerance) {
+  tt_node n = tt_build(&s->b, op, s->n_in, s->in, n_attrs, attrs);
+  for (int i = 0; n != TT_NONE && i < tt_nod(s->b.g, n)->n_out; i++) sweep_result(s, tt_nod(s->b.g, n)->out[i]);
+  sweep_check(s, tolerance);
+}
