@@ -1,0 +1,155 @@
+/* Recipes: the shipped ones, overriding, printing back, and every refusal by name. */
+#include "passes/recipe.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+static const char dir[] = TETRAC_SOURCE_DIR "/passes/recipes";
+
+typedef struct fixture {
+  tt_arena *arena;
+  tt_diag diag;
+} fixture;
+
+static int setup(void **state) {
+  fixture *f = calloc(1, sizeof *f);
+  f->arena = tt_arena_create();
+  tt_diag_init(&f->diag, NULL);
+  *state = f;
+  return 0;
+}
+
+static int teardown(void **state) {
+  fixture *f = *state;
+  tt_diag_free(&f->diag);
+  tt_arena_destroy(f->arena);
+  free(f);
+  return 0;
+}
+
+static tt_recipe *load(fixture *f, const char *name, int n, const char *const *sets) {
+  return tt_recipe_load(name, dir, n, sets, f->arena, &f->diag);
+}
+
+static const char *print(fixture *f, const tt_recipe *r) {
+  tt_strbuf sb = {0};
+  tt_recipe_print(r, &sb);
+  char *text = tt_arena_str(f->arena, sb.data);
+  tt_strbuf_free(&sb);
+  return text;
+}
+
+static tt_recipe *load_text(fixture *f, const char *text) {
+  char path[] = "/tmp/tetrac_recipe_XXXXXX.ini";
+  int fd = mkstemps(path, 4);
+  assert_true(fd >= 0);
+  assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+  close(fd);
+  tt_recipe *r = load(f, path, 0, NULL);
+  unlink(path);
+  return r;
+}
+
+static void refuses(fixture *f, const char *set, const char *message) {
+  size_t from = f->diag.text_len;
+  assert_null(load(f, "tetrajet", 1, &set));
+  f->diag.errors = 0;
+  if (!strstr(f->diag.text + from, message)) fail_msg("%s: %s", set, f->diag.text + from);
+}
+
+static void shipped_recipes(void **state) {
+  fixture *f = *state;
+  int n;
+  const char *const *names = tt_recipe_list(dir, f->arena, &n);
+  assert_true(n >= 3);
+  for (int i = 0; i < n; i++) {
+    tt_recipe *r = load(f, names[i], 0, NULL);
+    if (!r) fail_msg("%s", f->diag.text);
+    assert_string_equal(r->name, names[i]);
+    assert_true(r->summary[0]);
+  }
+  tt_recipe *t = load(f, "tetrajet", 0, NULL);
+  char text[64];
+  assert_string_equal(tt_qspec_print(t->q[0], text, sizeof text), "e2m1:ceil:nearest");
+  assert_string_equal(tt_qspec_print(t->q[4], text, sizeof text), "e2m1:ceil:stochastic");
+  assert_string_equal(tt_qspec_print(t->q[5], text, sizeof text), "e2m1:ceil:stochastic:double");
+  assert_string_equal(tt_qspec_print(load(f, "microscaling", 0, NULL)->q[3], text, sizeof text), "e2m1:floor:nearest");
+  for (int i = 0; i < 6; i++) assert_false(load(f, "fp32", 0, NULL)->q[i].on);
+}
+
+/* fp32.ini spells the defaults out; nothing may differ but the words. */
+static void fp32_is_the_default(void **state) {
+  fixture *f = *state;
+  tt_recipe d, *r = load(f, "fp32", 0, NULL);
+  tt_recipe_defaults(&d);
+  d.summary = r->summary;
+  assert_string_equal(print(f, &d), print(f, r));
+}
+
+static void prints_back(void **state) {
+  fixture *f = *state;
+  const char *sets[] = {"q4=e3m0:floor:stochastic:double", "q3.format=e3m0", "q6=off", "layers.select=all-linears",
+                        "layers.skip=head*, *.fc2", "optimizer.lr=0.1", "optimizer.min-lr=0.0123456789012345", "optimizer.decay-all=yes",
+                        "optimizer.schedule=constant", "loss.labels=soft", "train.epochs=90", "train.seed=9000000000000000"};
+  tt_recipe *a = load(f, "tetrajet", sizeof sets / sizeof *sets, sets);
+  if (!a) fail_msg("%s", f->diag.text);
+  tt_recipe *b = load_text(f, print(f, a));
+  if (!b) fail_msg("%s", f->diag.text);
+  assert_string_equal(print(f, a), print(f, b));
+  for (int i = 0; i < 6; i++) assert_true(tt_qspec_equal(a->q[i], b->q[i]));
+  assert_true(a->lr == b->lr && a->min_lr == b->min_lr && a->seed == b->seed && a->cosine == b->cosine);
+  assert_true(b->layers == TT_LAYERS_ALL && b->soft_labels && b->decay_1d && !b->q[5].on && b->q[3].source == TT_DOUBLE);
+  assert_string_equal(b->layers_skip, "head*, *.fc2");
+}
+
+static void refusals(void **state) {
+  fixture *f = *state;
+  refuses(f, "q1.rounding=up", "q1.rounding is 'up', expected one of nearest, stochastic, ema");
+  refuses(f, "q1.rounding=ema", "only q2 can follow a moving average, q1 quantizes activations");
+  refuses(f, "q3.rounding=ema", "quantizes gradients");
+  refuses(f, "q2.rounding=ema", "Q-EMA");
+  refuses(f, "q1.source=double", "only q4 and q6");
+  refuses(f, "q1=e2m1:ceil:nearest:double", "no quantizer");
+  refuses(f, "q1.format=e3m0", "q1.format is e3m0 and q2.format is e2m1");
+  refuses(f, "q7.format=e2m1", "unknown section [q7]");
+  refuses(f, "q.format=e2m1", "unknown section [q]");
+  refuses(f, "optimizer.learning-rate=1", "unknown key 'learning-rate' in [optimizer]; it has lr, min-lr");
+  refuses(f, "optimizer.lr=fast", "optimizer.lr is 'fast', expected a number of at least 0");
+  refuses(f, "optimizer.lr=nan", "expected a number");
+  refuses(f, "optimizer.lr=1e-9", "optimizer.min-lr (1e-05) is above");
+  refuses(f, "optimizer.beta1=1", "of at least 0 and below 1");
+  refuses(f, "optimizer.eps=0", "above 0");
+  refuses(f, "train.epochs=0", "a whole number of at least 1");
+  refuses(f, "train.epochs=2.5", "a whole number");
+  refuses(f, "layers.select=none", "a quantizer is enabled");
+  refuses(f, "epochs=3", "expected section.key=value");
+  refuses(f, "layers.skip=a;b", "without ';'");
+}
+
+static void file_faults(void **state) {
+  fixture *f = *state;
+  assert_null(load(f, "tetrajt", 0, NULL));
+  assert_non_null(strstr(f->diag.text, "there are fp32, microscaling, tetrajet"));
+  assert_null(load(f, "/nonexistent/x.ini", 0, NULL));
+  assert_non_null(strstr(f->diag.text, "/nonexistent/x.ini: error: cannot read the recipe"));
+  assert_null(load_text(f, "[train]\nepochs = 3\nepoch = 4\n\n[trian]\nseed = 1\n"));
+  assert_non_null(strstr(f->diag.text, ".ini:3: error: unknown key 'epoch' in [train]; it has epochs, seed"));
+  assert_non_null(strstr(f->diag.text, ".ini:6: error: unknown section [trian]"));
+  assert_null(load_text(f, "[train]\nepochs = 3\nepochs = 4\n"));
+  assert_non_null(strstr(f->diag.text, ".ini:3: error: train.epochs is set twice"));
+  assert_null(load_text(f, "[train]\nepochs\n"));
+  assert_non_null(strstr(f->diag.text, ".ini:2: error: expected [section] or key = value"));
+  assert_null(load_text(f, tt_arena_printf(f->arena, "[layers]\nskip = %0300d\n", 1)));
+  assert_non_null(strstr(f->diag.text, ".ini:2: error: this line has 307 characters"));
+}
+
+int main(void) {
+#define CASE(x) cmocka_unit_test_setup_teardown(x, setup, teardown)
+  const struct CMUnitTest tests[] = {CASE(shipped_recipes), CASE(fp32_is_the_default), CASE(prints_back), CASE(refusals),
+                                     CASE(file_faults)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
