@@ -1,6 +1,13 @@
 /* opt_*: each pass once where it applies, once where it must keep its hands off. */
 #include "tests/passes/pass_test.h"
 
+static void pipelines_name_passes(void **state) {
+  (void)state;
+  for (int i = 0; i < tt_pipeline_count; i++)
+    for (int k = 0; k < tt_pipelines[i].count; k++) assert_non_null(tt_pass_find(tt_pipelines[i].passes[k]));
+  assert_null(tt_pass_find("opt_nothing"));
+}
+
 static void fold(void **state) {
   (void)state;
   bench t = bench_open();
@@ -196,6 +203,7 @@ static void views_random(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(pipelines_name_passes),
       cmocka_unit_test(fold),           cmocka_unit_test(fold_leaves_parameters),
       cmocka_unit_test(cse),            cmocka_unit_test(cse_tells_apart),
       cmocka_unit_test(dce),            cmocka_unit_test(algebra_identities),
