@@ -15,7 +15,7 @@ typedef struct record {
   trt_position position;
 } record;
 
-typedef enum { INT, REAL, BIT, SET, SUM, TEXT } field_kind; /* SET: unsigned int; SUM: uint32_t */
+typedef enum { INT, SIGNED, REAL, BIT, SET, SUM, TEXT } field_kind; /* SET: unsigned int; SUM: uint32_t */
 
 static const struct {
   const char *key;
@@ -27,7 +27,7 @@ static const struct {
     {"loss_sum", REAL, offsetof(record, position.loss_sum)},
     {"loss_count", INT, offsetof(record, position.loss_count)},
     {"grad_norm", REAL, offsetof(record, position.grad_norm)},
-    {"seed", INT, offsetof(record, settings.seed)},
+    {"seed", SIGNED, offsetof(record, settings.seed)},
     {"epochs", INT, offsetof(record, settings.epochs)},
     {"cosine", INT, offsetof(record, settings.cosine)},
     {"lr", REAL, offsetof(record, settings.lr)},
@@ -44,7 +44,8 @@ enum { N_FIELDS = sizeof fields / sizeof *fields };
 static void print_field(size_t i, const record *r, char *out, size_t size) {
   const char *at = (const char *)r + fields[i].offset;
   switch (fields[i].kind) {
-  case INT: snprintf(out, size, "%" PRId64, *(const int64_t *)(const void *)at); break;
+  case INT:
+  case SIGNED: snprintf(out, size, "%" PRId64, *(const int64_t *)(const void *)at); break;
   case REAL: snprintf(out, size, "%.17g", *(const double *)(const void *)at); break;
   case BIT: snprintf(out, size, "%d", *(const bool *)at); break;
   case SET: snprintf(out, size, "%u", *(const unsigned *)(const void *)at); break;
@@ -66,9 +67,10 @@ static bool parse_field(size_t i, record *r, const char *value) {
     return end != value && *end == 0;
   }
   long long v = strtoll(value, &end, 10);
-  if (errno || end == value || *end || v < 0) return false;
+  if (errno || end == value || *end || (v < 0 && fields[i].kind != SIGNED)) return false;
   switch (fields[i].kind) {
-  case INT: *(int64_t *)(void *)at = v; return true;
+  case INT:
+  case SIGNED: *(int64_t *)(void *)at = v; return true;
   case BIT: *(bool *)at = v != 0; return v <= 1;
   case SET: *(unsigned *)(void *)at = (unsigned)v; return v <= 255;
   default: *(uint32_t *)(void *)at = (uint32_t)v; return v <= UINT32_MAX;

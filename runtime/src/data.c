@@ -60,9 +60,9 @@ static bool open_source(trt_dataset *data, const char *spec, trt_error *err) {
   if (IS("synthetic")) return open_synthetic(data, rest, err);
   if (IS("idx") && rest && *rest) return trt_data_read_idx(data, rest, err);
   if (IS("cifar10") && rest && *rest) return trt_data_read_cifar10(data, rest, err);
-  if (IS("folder"))
-    return trt_fail(err, "--data %s: folders of PNG or JPEG files are not supported in this version; use idx:DIR", spec);
-  if (IS("idx") || IS("cifar10")) return trt_fail(err, "--data %s: no folder given; write %s:DIR", spec, data->name);
+  if (IS("folder") && rest && *rest) return trt_data_read_folder(data, rest, err);
+  if (IS("idx") || IS("cifar10") || IS("folder"))
+    return trt_fail(err, "--data %s: no folder given; write %s:DIR", spec, data->name);
 #undef IS
   return trt_fail(err, "--data %s: unknown data; use " TRT_DATA_SPECS, spec);
 }

@@ -31,7 +31,7 @@ typedef struct trt_dataset {
 } trt_dataset;
 
 /* One line for --help. */
-#define TRT_DATA_SPECS "fashion-mnist, idx:DIR, cifar10:DIR or synthetic[:N]"
+#define TRT_DATA_SPECS "fashion-mnist, idx:DIR, cifar10:DIR, folder:DIR or synthetic[:N]"
 
 /* Opens `spec`: both splits, checked against the shape. After a failure there is nothing to close. */
 bool trt_data_open(trt_dataset *data, const char *spec, const trt_image_shape *want, trt_error *err);
@@ -57,6 +57,7 @@ void trt_data_fill(const trt_fill *fill);
  * shapes, labels and counts for all of them. */
 bool trt_data_read_idx(trt_dataset *data, const char *folder, trt_error *err);
 bool trt_data_read_cifar10(trt_dataset *data, const char *folder, trt_error *err);
+bool trt_data_read_folder(trt_dataset *data, const char *folder, trt_error *err);
 bool trt_data_make_synthetic(trt_dataset *data, int64_t n_train, trt_error *err);
 /* Pixels [C,H,W] of one synthetic image. */
 void trt_data_synthetic_pixels(const trt_dataset *data, trt_split split, int64_t index, uint8_t *pixels);

@@ -62,7 +62,7 @@ static void bad_spec(void **state) {
   assert_fails("no folder given", "$T train --data idx:");
   assert_fails("not found", "$T train --data idx:nowhere");
   assert_fails("images are 3x32x32", "$T train --data cifar10:d");
-  assert_fails("not supported in this version", "$T train --data folder:d");
+  assert_fails("nowhere/train: cannot open this folder", "$T train --data folder:nowhere");
   assert_fails("the number of images", "$T train --data synthetic:x");
   assert_fails("fewer than one batch", "$T train --data synthetic:3");
   assert_int_equal(sh("test -e run"), 1);

@@ -1,0 +1,155 @@
+/* A file is a signature and chunks: IHDR (size, depth, colour type), PLTE (palette), IDAT (one zlib stream of rows, each
+ * with a filter byte), IEND. Every length is checked against the file before use. */
+#include "png.h"
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zlib.h>
+
+enum { GREY = 0, RGB = 2, PALETTE = 3, GREY_ALPHA = 4, RGB_ALPHA = 6 };
+enum { SIDE_LIMIT = 1 << 14 }; /* no training image is larger, and its bytes fit 32 bits easily */
+
+typedef struct reader {
+  int64_t width, height;
+  int depth, colour, samples; /* samples a pixel in the file */
+  uint64_t row_bytes;         /* without the filter byte */
+  uint8_t palette[256][3];
+  int n_palette;
+  uint8_t *rows; /* inflated: height * (1 + row_bytes) */
+  z_stream stream;
+  bool ended; /* the zlib stream is complete */
+} reader;
+
+static uint32_t big32(const uint8_t *p) { return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]; }
+
+static bool depth_fits(int colour, int depth) {
+  switch (colour) {
+  case GREY: return depth == 1 || depth == 2 || depth == 4 || depth == 8 || depth == 16;
+  case PALETTE: return depth == 1 || depth == 2 || depth == 4 || depth == 8;
+  case RGB:
+  case GREY_ALPHA:
+  case RGB_ALPHA: return depth == 8 || depth == 16;
+  default: return false;
+  }
+}
+
+static const char *read_header(reader *r, const uint8_t *data, uint32_t n) {
+  static const int samples[] = {[GREY] = 1, [RGB] = 3, [PALETTE] = 1, [GREY_ALPHA] = 2, [RGB_ALPHA] = 4};
+  if (n != 13 || r->rows) return "a wrong header";
+  uint32_t width = big32(data), height = big32(data + 4);
+  r->depth = data[8];
+  r->colour = data[9];
+  if (width == 0 || height == 0 || width > SIDE_LIMIT || height > SIDE_LIMIT) return "an impossible size";
+  if (!depth_fits(r->colour, r->depth) || data[10] != 0 || data[11] != 0) return "an unknown colour type or method";
+  if (data[12] != 0) return "interlaced rows, which are not supported";
+  r->width = width;
+  r->height = height;
+  r->samples = samples[r->colour];
+  r->row_bytes = ((uint64_t)width * (uint64_t)(r->samples * r->depth) + 7) / 8;
+  uint64_t total = (uint64_t)height * (1 + r->row_bytes);
+  r->rows = malloc(total);
+  if (!r->rows) return "more pixels than memory";
+  r->stream.next_out = r->rows;
+  r->stream.avail_out = (uInt)total;
+  return inflateInit(&r->stream) == Z_OK ? NULL : "no memory for decompression";
+}
+
+static const char *read_chunk(reader *r, const char *type, const uint8_t *data, uint32_t n) {
+  if (memcmp(type, "IHDR", 4) == 0) return read_header(r, data, n);
+  if (!r->rows) return "no header";
+  if (memcmp(type, "PLTE", 4) == 0) {
+    if (n % 3 != 0 || n > 768) return "a wrong palette";
+    memcpy(r->palette, data, n);
+    r->n_palette = (int)(n / 3);
+  } else if (memcmp(type, "IDAT", 4) == 0 && !r->ended) {
+    r->stream.next_in = (Bytef *)(uintptr_t)data;
+    r->stream.avail_in = n;
+    int code = inflate(&r->stream, Z_NO_FLUSH);
+    r->ended = code == Z_STREAM_END;
+    if (code != Z_OK && code != Z_STREAM_END && code != Z_BUF_ERROR) return "damaged pixels";
+  } else if (!(type[0] & 0x20) && memcmp(type, "IDAT", 4) != 0) { /* capital first letter: cannot be ignored */
+    return "an unknown critical chunk";
+  }
+  return NULL;
+}
+
+static const char *read_chunks(reader *r, const uint8_t *bytes, uint64_t size) {
+  uint64_t at = 8;
+  for (;;) {
+    if (size - at < 12) return "no end";
+    uint32_t n = big32(bytes + at);
+    if (n > size - at - 12) return "a chunk longer than the file";
+    const uint8_t *type = bytes + at + 4;
+    if (crc32_z(0, type, (size_t)n + 4) != big32(type + 4 + n)) return "a damaged chunk";
+    if (memcmp(type, "IEND", 4) == 0) break;
+    const char *wrong = read_chunk(r, (const char *)type, type + 4, n);
+    if (wrong) return wrong;
+    at += 12 + (uint64_t)n;
+  }
+  if (!r->rows || !r->ended || r->stream.avail_out != 0) return "too few pixels";
+  return r->colour == PALETTE && r->n_palette == 0 ? "no palette" : NULL;
+}
+
+static uint8_t paeth(int a, int b, int c) {
+  int p = a + b - c, pa = abs(p - a), pb = abs(p - b), pc = abs(p - c);
+  if (pa <= pb && pa <= pc) return (uint8_t)a;
+  return (uint8_t)(pb <= pc ? b : c);
+}
+
+/* Undoes the filters in place: each byte was predicted from the byte a pixel left (a), the one above (b) and above left
+ * (c). */
+static const char *unfilter(reader *r) {
+  uint64_t step = (uint64_t)(r->samples * r->depth + 7) / 8, n = r->row_bytes;
+  const uint8_t *above = NULL;
+  for (int64_t y = 0; y < r->height; y++) {
+    uint8_t *row = r->rows + (uint64_t)y * (1 + n), kind = *row++;
+    if (kind > 4) return "an unknown row filter";
+    for (uint64_t i = 0; i < n; i++) {
+      int a = i >= step ? row[i - step] : 0, b = above ? above[i] : 0, c = above && i >= step ? above[i - step] : 0;
+      int predicted[] = {0, a, b, (a + b) / 2, paeth(a, b, c)};
+      row[i] = (uint8_t)(row[i] + predicted[kind]);
+    }
+    above = row;
+  }
+  return NULL;
+}
+
+/* Sample k of a row as 8 bits, or a palette's index as it is. */
+static uint8_t sample(const reader *r, const uint8_t *row, int64_t k) {
+  if (r->depth == 8) return row[k];
+  if (r->depth == 16) return row[2 * k];
+  int64_t bit = k * r->depth;
+  int value = row[bit / 8] >> (8 - r->depth - bit % 8) & ((1 << r->depth) - 1);
+  return (uint8_t)(r->colour == PALETTE ? value : value * 255 / ((1 << r->depth) - 1));
+}
+
+static const char *convert(const reader *r, trt_png *png) {
+  int64_t plane = r->width * r->height, channels = r->colour == GREY || r->colour == GREY_ALPHA ? 1 : 3;
+  *png = (trt_png){channels, r->height, r->width, malloc((size_t)(plane * channels))};
+  if (!png->pixels) return "more pixels than memory";
+  for (int64_t i = 0; i < plane; i++) {
+    const uint8_t *row = r->rows + (uint64_t)(i / r->width) * (1 + r->row_bytes) + 1;
+    int64_t first = i % r->width * r->samples;
+    uint8_t value = sample(r, row, first);
+    if (r->colour == PALETTE && value >= r->n_palette) return "a colour outside the palette";
+    for (int64_t c = 0; c < channels; c++) {
+      png->pixels[c * plane + i] = r->colour == PALETTE ? r->palette[value][c] : sample(r, row, first + c);
+    }
+  }
+  return NULL;
+}
+
+bool trt_png_decode(trt_png *png, const uint8_t *bytes, uint64_t size, const char *path, trt_error *err) {
+  static const uint8_t signature[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
+  reader r = {0};
+  *png = (trt_png){0};
+  const char *wrong = size < 8 || memcmp(bytes, signature, 8) != 0 ? "another signature" : read_chunks(&r, bytes, size);
+  if (!wrong) wrong = unfilter(&r);
+  if (!wrong) wrong = convert(&r, png);
+  if (r.rows) inflateEnd(&r.stream);
+  free(r.rows);
+  if (!wrong) return true;
+  free(png->pixels);
+  *png = (trt_png){0};
+  return trt_fail(err, "%s: is not a usable PNG file (%s); convert or replace it", path, wrong);
+}
