@@ -1,8 +1,8 @@
 /* Makes a graph with gradients into a training step: gradient norm, clipping, AdamW.
  *
  *   before:  results {loss, losses, logits, grad:<param>...}
- *   after:   inputs lr, bc1, bc2; results {loss, losses, logits, grad_sumsq [params], grad_norm []}; an adamw node and three
- *            updates (weight, m:<param>, v:<param>) for each parameter with a gradient
+ *   after:   inputs lr, bc1, bc2; results {loss, losses, logits, grad_sumsq [params], grad_norm []}; an adamw node and
+ * three updates (weight, m:<param>, v:<param>) for each parameter with a gradient
  *
  * Clipping by the global norm needs every gradient before the first update, so all adamw nodes come last: nothing reads a
  * weight after it was overwritten. Weight decay is for the weights of matrix products alone; biases, norms, tokens and
@@ -34,7 +34,8 @@ static void choose_decay(tt_graph *g, bool all) {
   for (size_t i = 0; i < m->vars.count; i++) m->vars.data[i].decay = all && m->vars.data[i].role == TT_VAR_PARAM;
   TT_FOR_NODES(g, n) {
     const tt_node_data *d = tt_nod(g, n);
-    if (d->op == TT_OP_LINEAR || d->op == TT_OP_CONV || d->op == TT_OP_MX_GEMM || d->op == TT_OP_MATMUL) mark_decay(g, d->in[1]);
+    if (d->op == TT_OP_LINEAR || d->op == TT_OP_CONV || d->op == TT_OP_MX_GEMM || d->op == TT_OP_MATMUL)
+      mark_decay(g, d->in[1]);
     if (d->op == TT_OP_MATMUL) mark_decay(g, d->in[0]);
   }
 }
@@ -44,7 +45,8 @@ static uint32_t state_var(tt_module *m, const char *prefix, uint32_t param) {
   const char *name = tt_arena_printf(m->arena, "%s%s", prefix, m->vars.data[param].name);
   uint32_t var = tt_module_find_var(m, name);
   if (var != TT_NONE) return var;
-  return tt_module_add_var(m, (tt_var){.name = name, .type = m->vars.data[param].type, .role = TT_VAR_STATE, .copy_of = TT_NONE});
+  return tt_module_add_var(
+      m, (tt_var){.name = name, .type = m->vars.data[param].type, .role = TT_VAR_STATE, .copy_of = TT_NONE});
 }
 
 /* Per-parameter gradients in the order of the module's vars, TT_NONE where there is none; the results are taken away. */
@@ -76,8 +78,8 @@ static tt_value add_norm(tt_builder *b, tt_pass_ctx *ctx, const tt_value *grads,
     const tt_var *var = &g->module->vars.data[i];
     if (var->role != TT_VAR_PARAM) continue;
     if (grads[i] == TT_NONE)
-      tt_warning(ctx->diag, (tt_loc){.file = g->module->name}, "the loss does not depend on parameter '%s': it stays as it is",
-                 var->name);
+      tt_warning(ctx->diag, (tt_loc){.file = g->module->name},
+                 "the loss does not depend on parameter '%s': it stays as it is", var->name);
     in[n++] = grads[i] == TT_NONE ? tt_graph_const_f32(g, 0) : grads[i];
   }
   tt_node sumsq = tt_build(b, TT_OP_SUMSQ, n, in, 0, NULL);
@@ -96,7 +98,8 @@ static bool add_adamw(tt_builder *b, const tt_recipe *r, uint32_t var, tt_value 
   const uint32_t vars[3] = {var, state_var(g->module, "m:", var), state_var(g->module, "v:", var)};
   tt_value in[8] = {tt_graph_var(g, vars[0]), tt_graph_var(g, vars[1]), tt_graph_var(g, vars[2]), grad};
   memcpy(in + 4, scalars, 4 * sizeof *in);
-  tt_attr attrs[] = {tt_attr_float(TT_A_BETA1, r->beta1), tt_attr_float(TT_A_BETA2, r->beta2), tt_attr_float(TT_A_EPSILON, r->eps),
+  tt_attr attrs[] = {tt_attr_float(TT_A_BETA1, r->beta1), tt_attr_float(TT_A_BETA2, r->beta2),
+                     tt_attr_float(TT_A_EPSILON, r->eps),
                      tt_attr_float(TT_A_WEIGHT_DECAY, g->module->vars.data[var].decay ? r->weight_decay : 0)};
   b->loc = (tt_loc){.file = g->module->name, .node = g->module->vars.data[var].name};
   tt_node n = tt_build(b, TT_OP_ADAMW, 8, in, 4, attrs);

@@ -1,7 +1,8 @@
 /* Reverse-mode differentiation of a whole graph by the gradient rules of the op table.
  *
  *   before:  results {loss, ...}
- *   after:   the same nodes, then the backward subgraph; results "grad:<param>" for every parameter that the loss depends on
+ *   after:   the same nodes, then the backward subgraph; results "grad:<param>" for every parameter that the loss depends
+ * on
  *
  * Only values on a path from a parameter to the loss get a gradient. Nodes are visited in reverse execution order and
  * contributions are added in that order, so the sum has one order for every machine. Requires result "loss" (add_loss);
@@ -24,9 +25,9 @@ typedef struct shared_quantize {
 } shared_quantize;
 
 struct tt_grad_state {
-  size_t n_values;  /* values that existed before; only these have gradients */
-  tt_value *grad;   /* [n_values], TT_NONE: none so far */
-  bool *wanted;     /* [n_values] */
+  size_t n_values; /* values that existed before; only these have gradients */
+  tt_value *grad;  /* [n_values], TT_NONE: none so far */
+  bool *wanted;    /* [n_values] */
   TT_VEC(shared_quantize) shared;
 };
 
@@ -90,7 +91,8 @@ static bool differentiate_node(tt_builder *b, tt_grad_state *s, tt_node n) {
   for (int i = 0; i < d.n_in; i++) want |= s->wanted[d.in[i]];
   if (!have || !want) return true;
   b->loc = d.loc;
-  tt_grad_ctx c = {.b = b, .g = b->g, .node = n, .n_in = d.n_in, .n_out = d.n_out, .in = d.in, .out = d.out, .dy = dy, .state = s};
+  tt_grad_ctx c = {
+      .b = b, .g = b->g, .node = n, .n_in = d.n_in, .n_out = d.n_out, .in = d.in, .out = d.out, .dy = dy, .state = s};
   return tt_grad_table[d.op](&c);
 }
 
@@ -107,7 +109,8 @@ static void set_gradient_results(tt_graph *g, const tt_grad_state *s) {
 tt_pass_result tt_autodiff(tt_graph *g, tt_pass_ctx *ctx) {
   tt_value loss = tt_graph_result(g, "loss");
   if (loss == TT_NONE || tt_type_count(tt_typ(g, loss)) != 1) {
-    tt_error(ctx->diag, (tt_loc){.file = g->module->name}, "graph '%s' has no scalar result 'loss' to differentiate", g->name);
+    tt_error(ctx->diag, (tt_loc){.file = g->module->name}, "graph '%s' has no scalar result 'loss' to differentiate",
+             g->name);
     return TT_PASS_FAILED;
   }
   tt_grad_state s = {.n_values = g->values.count};

@@ -1,6 +1,7 @@
-/* Gradient rules: one function per distinct name in the grad column of ops.def, in grad_*.c. A rule reads the node's operands,
- * results and the gradients of its results, builds the backward subgraph with the helpers below and hands every operand
- * its share. The gradient of an f32 value has its shape; that of an mx[R,K] value is f32[R,K] (straight-through). */
+/* Gradient rules: one function per distinct name in the grad column of ops.def, in grad_*.c. A rule reads the node's
+ * operands, results and the gradients of its results, builds the backward subgraph with the helpers below and hands every
+ * operand its share. The gradient of an f32 value has its shape; that of an mx[R,K] value is f32[R,K] (straight-through).
+ */
 #ifndef TT_GRAD_H
 #define TT_GRAD_H
 #include "compiler/ir/graph.h"

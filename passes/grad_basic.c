@@ -3,8 +3,6 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- helpers ---- */
-
 tt_value tt_back_reshape(tt_grad_ctx *c, tt_value x, const tt_type *shape) {
   if (x == TT_NONE) return TT_NONE;
   const tt_type *t = tt_typ(c->g, x);
@@ -57,8 +55,6 @@ bool tt_grad_none(tt_grad_ctx *c) {
   return false;
 }
 
-/* ---- elementwise, one operand ---- */
-
 bool tt_grad_neg(tt_grad_ctx *c) { return tt_back_add(c, 0, unary(c, TT_OP_NEG, c->dy[0])); }
 bool tt_grad_exp(tt_grad_ctx *c) { return tt_back_add(c, 0, mul(c, c->dy[0], c->out[0])); }
 bool tt_grad_log(tt_grad_ctx *c) { return tt_back_add(c, 0, div_by(c, c->dy[0], c->in[0])); }
@@ -93,11 +89,7 @@ bool tt_grad_gelu(tt_grad_ctx *c) {
   return tt_back_add(c, 0, tt_build2(c->b, TT_OP_GELU_GRAD, c->dy[0], c->in[0], 1, &attr));
 }
 
-/* ---- elementwise, two operands ---- */
-
-bool tt_grad_add(tt_grad_ctx *c) {
-  return tt_back_add_broadcast(c, 0, c->dy[0]) && tt_back_add_broadcast(c, 1, c->dy[0]);
-}
+bool tt_grad_add(tt_grad_ctx *c) { return tt_back_add_broadcast(c, 0, c->dy[0]) && tt_back_add_broadcast(c, 1, c->dy[0]); }
 
 bool tt_grad_sub(tt_grad_ctx *c) {
   TT_TRY(tt_back_add_broadcast(c, 0, c->dy[0]));
@@ -116,8 +108,6 @@ bool tt_grad_div(tt_grad_ctx *c) {
   TT_TRY(tt_back_add_broadcast(c, 0, da));
   return !tt_back_wants(c, 1) || tt_back_add_broadcast(c, 1, unary(c, TT_OP_NEG, mul(c, da, c->out[0])));
 }
-
-/* ---- movement ---- */
 
 bool tt_grad_reshape(tt_grad_ctx *c) {
   tt_type type = *tt_typ(c->g, c->in[0]);
@@ -160,8 +150,6 @@ bool tt_grad_concat(tt_grad_ctx *c) {
 }
 
 bool tt_grad_expand(tt_grad_ctx *c) { return tt_back_add_broadcast(c, 0, c->dy[0]); }
-
-/* ---- reductions ---- */
 
 /* dy stretched over the reduced axes, which come back as 1 first where the forward dropped them. */
 static tt_value stretch(tt_grad_ctx *c) {

@@ -24,8 +24,7 @@ bool tt_grad_linear(tt_grad_ctx *c) {
   tt_value dy = tt_back_matrix(c, c->dy[0]); // [rows,C]
   if (tt_back_wants(c, 0))
     TT_TRY(tt_back_add(c, 0, tt_back_reshape(c, tt_back_matmul(c, dy, false, c->in[1], false), &x_type)));
-  if (tt_back_wants(c, 1))
-    TT_TRY(tt_back_add(c, 1, tt_back_matmul(c, dy, true, tt_back_matrix(c, c->in[0]), false)));
+  if (tt_back_wants(c, 1)) TT_TRY(tt_back_add(c, 1, tt_back_matmul(c, dy, true, tt_back_matrix(c, c->in[0]), false)));
   return !tt_back_wants(c, 2) || tt_back_add_broadcast(c, 2, dy);
 }
 

@@ -61,7 +61,7 @@ bool tt_grad_mx_gemm(tt_grad_ctx *c) {
     TT_TRY(tt_back_add(c, 0, tt_build2(c->b, TT_OP_MX_GEMM, dy_rows, bt, 0, NULL)));
   }
   if (tt_back_wants(c, 1)) {
-    tt_value dyt = gradient_operand(c, dy, q5, true); // [N,M]
+    tt_value dyt = gradient_operand(c, dy, q5, true);  // [N,M]
     tt_value at = transposed_operand(c, c->in[0], q6); // [K,M]
     TT_TRY(tt_back_add(c, 1, tt_build2(c->b, TT_OP_MX_GEMM, dyt, at, 0, NULL)));
   }

@@ -12,8 +12,6 @@
 #include <fnmatch.h>
 #include <string.h>
 
-/* ---- which linears lie on a residual branch ---- */
-
 /* Marks the values that v is computed from, v included; nodes before `at` only, as they are in execution order. */
 static void mark_ancestors(const tt_graph *g, tt_node at, tt_value v, bool *anc) {
   memset(anc, 0, g->values.count);
@@ -69,8 +67,6 @@ static void find_block_linears(const tt_graph *g, tt_arena *scratch, bool *insid
   }
 }
 
-/* ---- which linears a recipe selects ---- */
-
 /* The names a skip pattern may match: the weight's path in the model, the weight itself, the node. */
 static bool name_matches(const tt_graph *g, tt_node n, const char *pattern) {
   const tt_node_data *d = tt_nod(g, n);
@@ -93,7 +89,8 @@ static void apply_skips(tt_graph *g, tt_pass_ctx *ctx, bool *selected) {
       selected[n] = false;
       any = true;
     }
-    if (!any) tt_warning(ctx->diag, (tt_loc){.file = g->module->name}, "layers.skip pattern '%s' matches no linear layer", p);
+    if (!any)
+      tt_warning(ctx->diag, (tt_loc){.file = g->module->name}, "layers.skip pattern '%s' matches no linear layer", p);
   }
 }
 
@@ -101,12 +98,10 @@ static bool *select_linears(tt_graph *g, tt_pass_ctx *ctx) {
   bool *selected = TT_NEW_N(ctx->scratch, bool, g->nodes.count);
   if (ctx->recipe->layers == TT_LAYERS_BLOCK) find_block_linears(g, ctx->scratch, selected);
   TT_FOR_NODES(g, n)
-    if (ctx->recipe->layers == TT_LAYERS_ALL) selected[n] = tt_nod(g, n)->op == TT_OP_LINEAR;
+  if (ctx->recipe->layers == TT_LAYERS_ALL) selected[n] = tt_nod(g, n)->op == TT_OP_LINEAR;
   apply_skips(g, ctx, selected);
   return selected;
 }
-
-/* ---- the rewrite ---- */
 
 typedef struct lowering {
   tt_builder b;

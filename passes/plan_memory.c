@@ -26,12 +26,10 @@ typedef struct buffer {
 } buffer;
 
 typedef struct liveness {
-  tt_value *root; /* per value: the one whose storage it has; TT_NONE: unused */
+  tt_value *root;  /* per value: the one whose storage it has; TT_NONE: unused */
   buffer *buffers; /* of the arena, in order of definition */
   size_t count;
 } liveness;
-
-/* ---- liveness ---- */
 
 /* The storage of a node's result: its own, or an operand's. */
 static tt_value storage_root(const tt_value *root, const tt_node_data *d, int k) {
@@ -77,8 +75,6 @@ static liveness find_liveness(const tt_graph *g, tt_arena *scratch) {
   for (size_t i = 0; i < g->updates.count; i++) touch(&l, index, g->updates.data[i].value, at);
   return l;
 }
-
-/* ---- placing ---- */
 
 static int by_size(const void *x, const void *y) {
   const buffer *a = *(buffer *const *)x, *b = *(buffer *const *)y;
@@ -130,8 +126,6 @@ static void place_vars(tt_module *m) {
   }
 }
 
-/* ---- the graph made plannable ---- */
-
 /* A constant has no address that a value could share: its reshape becomes a constant itself. */
 static bool fold_constant_aliases(tt_graph *g) {
   bool changed = false;
@@ -172,8 +166,6 @@ static bool copy_outside_results(tt_graph *g, tt_diag *diag, bool *changed) {
   return true;
 }
 
-/* ---- the pass ---- */
-
 static void write_plan(tt_graph *g, const liveness *l) {
   for (size_t v = 0; v < g->values.count; v++) tt_val(g, (tt_value)v)->space = TT_SPACE_NONE;
   for (size_t i = 0; i < l->count; i++) {
@@ -199,8 +191,6 @@ tt_pass_result tt_plan_memory(tt_graph *g, tt_pass_ctx *ctx) {
   write_plan(g, &l);
   return TT_PASS_CHANGED;
 }
-
-/* ---- the check ---- */
 
 static void complain(const tt_graph *g, tt_diag *diag, tt_value v, const char *what) {
   tt_loc loc = {.file = g->module->name};
@@ -243,7 +233,8 @@ bool tt_plan_check(const tt_graph *g, tt_diag *diag) {
     const tt_value_data *d = tt_val(g, (tt_value)v), *root = tt_val(g, l.root[v]);
     bool in_var = root->kind == TT_VALUE_VAR;
     uint64_t want = in_var ? g->module->var_offset.data[root->index] : root->offset;
-    if (d->offset != want || d->space != (in_var ? TT_SPACE_VARS : root->space)) complain(g, diag, (tt_value)v, "has left its operand");
+    if (d->offset != want || d->space != (in_var ? TT_SPACE_VARS : root->space))
+      complain(g, diag, (tt_value)v, "has left its operand");
   }
   check_overlaps(g, &l, diag);
   check_in_place(g, scratch, diag);

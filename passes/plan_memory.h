@@ -3,8 +3,8 @@
 #define TT_PLAN_MEMORY_H
 #include "compiler/ir/graph.h"
 
-/* Checks a planned graph: every used value has a place inside its space, aligned to 64 bytes; no two values that are live at
- * the same time share a byte of the arena; aliases and in-place results lie where their operand lies; a var is not read
+/* Checks a planned graph: every used value has a place inside its space, aligned to 64 bytes; no two values that are live
+ * at the same time share a byte of the arena; aliases and in-place results lie where their operand lies; a var is not read
  * after it was overwritten. False after diagnostics. */
 bool tt_plan_check(const tt_graph *g, tt_diag *diag);
 /* The sum of all arena values' sizes: what the step would need if nothing were reused. */

@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- the keys ---- */
-
 typedef enum { KEY_STR, KEY_BOOL, KEY_ENUM, KEY_REAL, KEY_INT } key_kind;
 typedef struct key {
   const char *section, *name; /* section "q": a row of each of [q1] .. [q6], its field inside tt_qspec */
@@ -84,13 +82,15 @@ static const key *find_key(tt_recipe *r, const char *section, const char *name, 
 
 /* Enumerations are kept in bytes (bool, uint8_t) or ints (enum). */
 static void store_number(void *field, size_t bytes, int value) {
-  if (bytes == 1) *(uint8_t *)field = (uint8_t)value;
-  else *(int *)field = value;
+  if (bytes == 1)
+    *(uint8_t *)field = (uint8_t)value;
+  else
+    *(int *)field = value;
 }
 
-static int load_number(const void *field, size_t bytes) { return bytes == 1 ? *(const uint8_t *)field : *(const int *)field; }
-
-/* ---- setting a key ---- */
+static int load_number(const void *field, size_t bytes) {
+  return bytes == 1 ? *(const uint8_t *)field : *(const int *)field;
+}
 
 typedef struct reader {
   tt_recipe *r;
@@ -109,15 +109,18 @@ static void unknown_key(reader *rd, const char *section, const char *name) {
   tt_strbuf sb = {0};
   int q = quantizer_index(section);
   if (q >= 0 && strcmp(name, "source") == 0) {
-    tt_error(rd->diag, rd->loc, "[%s] has no key 'source': only q4 and q6 can read what the forward has quantized", section);
+    tt_error(rd->diag, rd->loc, "[%s] has no key 'source': only q4 and q6 can read what the forward has quantized",
+             section);
     return;
   }
   for (int i = 0; i < N_KEYS; i++)
     if (strcmp(keys[i].section, q >= 0 ? "q" : section) == 0 && strcmp(section, "q") != 0)
       tt_strbuf_printf(&sb, "%s%s", sb.count ? ", " : "", keys[i].name);
-  if (sb.count) tt_error(rd->diag, rd->loc, "unknown key '%s' in [%s]; it has %s", name, section, sb.data);
+  if (sb.count)
+    tt_error(rd->diag, rd->loc, "unknown key '%s' in [%s]; it has %s", name, section, sb.data);
   else
-    tt_error(rd->diag, rd->loc, "unknown section [%s]; there are recipe, layers, q1 to q6, optimizer, loss and train", section);
+    tt_error(rd->diag, rd->loc, "unknown section [%s]; there are recipe, layers, q1 to q6, optimizer, loss and train",
+             section);
   tt_strbuf_free(&sb);
 }
 
@@ -142,8 +145,10 @@ static bool set_number(reader *rd, const key *k, void *field, const char *sectio
   char *end = NULL, high[32] = "";
   double x = k->kind == KEY_REAL ? strtod(value, &end) : (double)strtoll(value, &end, 10);
   if (end != value && !*end && in_range(k, x)) {
-    if (k->kind == KEY_REAL) *(double *)field = x;
-    else *(int64_t *)field = (int64_t)x;
+    if (k->kind == KEY_REAL)
+      *(double *)field = x;
+    else
+      *(int64_t *)field = (int64_t)x;
     return true;
   }
   if (isfinite(k->high)) snprintf(high, sizeof high, " and %s %g", k->open_high ? "below" : "at most", k->high);
@@ -156,8 +161,10 @@ static bool set_number(reader *rd, const key *k, void *field, const char *sectio
 static bool set_string(reader *rd, const key *k, void *field, const char *section, const char *value) {
   enum { MOST = 170 };
   bool fits = strlen(value) <= MOST && !strpbrk(value, ";\n\r");
-  if (fits) *(const char **)field = tt_arena_str(rd->arena, value);
-  else tt_error(rd->diag, rd->loc, "%s.%s must be one line of at most %d characters without ';'", section, k->name, MOST);
+  if (fits)
+    *(const char **)field = tt_arena_str(rd->arena, value);
+  else
+    tt_error(rd->diag, rd->loc, "%s.%s must be one line of at most %d characters without ';'", section, k->name, MOST);
   return fits;
 }
 
@@ -206,8 +213,6 @@ static void apply_set(reader *rd, const char *set) {
   else
     rd->r->q[q] = spec;
 }
-
-/* ---- files ---- */
 
 /* inih's fgets: hands out one line of rd->text and counts it. */
 static char *next_line(char *line, int room, void *stream) {
@@ -286,24 +291,25 @@ static const char *find_recipe(const char *name, const char *dir, tt_arena *aren
   }
   tt_strbuf sb = {0};
   list_names(&sb, known);
-  tt_error(diag, (tt_loc){.file = name}, "there is no such recipe; there are %s in %s (a file needs a '/' or the ending .ini)",
+  tt_error(diag, (tt_loc){.file = name},
+           "there is no such recipe; there are %s in %s (a file needs a '/' or the ending .ini)",
            sb.count ? sb.data : "none", dir);
   tt_strbuf_free(&sb);
   return NULL;
 }
 
-/* ---- combinations ---- */
-
 static void check_quantizer(const reader *rd, int i) {
-  static const char *const what[] = {"activations", "weights", "gradients", "requantized weights", "gradients",
-                                     "requantized activations"};
+  static const char *const what[] = {"activations",         "weights",   "gradients",
+                                     "requantized weights", "gradients", "requantized activations"};
   const tt_qspec *q = &rd->r->q[i];
   if (!q->on || q->rounding != TT_EMA) return;
   if (i == 1)
-    tt_error(rd->diag, rd->loc, "q2.rounding = ema needs a moving average of the weights (Q-EMA), which no recipe keeps yet; "
-                                "take nearest or stochastic");
+    tt_error(rd->diag, rd->loc,
+             "q2.rounding = ema needs a moving average of the weights (Q-EMA), which no recipe keeps yet; "
+             "take nearest or stochastic");
   else
-    tt_error(rd->diag, rd->loc, "q%d.rounding = ema: only q2 can follow a moving average, q%d quantizes %s", i + 1, i + 1, what[i]);
+    tt_error(rd->diag, rd->loc, "q%d.rounding = ema: only q2 can follow a moving average, q%d quantizes %s", i + 1, i + 1,
+             what[i]);
 }
 
 /* The two operands of one GEMM. */
@@ -323,19 +329,30 @@ static void check_combinations(const reader *rd) {
     if (i % 2) check_pair(rd, i - 1, i);
   }
   if (any && r->layers == TT_LAYERS_NONE)
-    tt_error(rd->diag, rd->loc, "layers.select = none, but a quantizer is enabled: select block-linears, or disable q1 to q6");
+    tt_error(rd->diag, rd->loc,
+             "layers.select = none, but a quantizer is enabled: select block-linears, or disable q1 to q6");
   if (r->cosine && r->min_lr > r->lr)
-    tt_error(rd->diag, rd->loc, "optimizer.min-lr (%g) is above optimizer.lr (%g): a cosine schedule falls", r->min_lr, r->lr);
+    tt_error(rd->diag, rd->loc, "optimizer.min-lr (%g) is above optimizer.lr (%g): a cosine schedule falls", r->min_lr,
+             r->lr);
   if (r->soft_labels && r->label_smoothing > 0)
     tt_error(rd->diag, rd->loc, "loss.smoothing and loss.labels = soft exclude each other: smooth the labels themselves");
 }
 
-/* ---- entry points ---- */
-
 void tt_recipe_defaults(tt_recipe *r) {
-  *r = (tt_recipe){.name = "fp32", .summary = "", .layers = TT_LAYERS_BLOCK, .layers_skip = "", .lr = 1e-3, .min_lr = 1e-5,
-                   .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.05, .clip_norm = 1, .warmup_epochs = 1,
-                   .cosine = true, .epochs = 5};
+  *r = (tt_recipe){.name = "fp32",
+                   .summary = "",
+                   .layers = TT_LAYERS_BLOCK,
+                   .layers_skip = "",
+                   .lr = 1e-3,
+                   .min_lr = 1e-5,
+                   .beta1 = 0.9,
+                   .beta2 = 0.999,
+                   .eps = 1e-8,
+                   .weight_decay = 0.05,
+                   .clip_norm = 1,
+                   .warmup_epochs = 1,
+                   .cosine = true,
+                   .epochs = 5};
 }
 
 tt_recipe *tt_recipe_load(const char *name_or_path, const char *dir, int n_sets, const char *const *sets, tt_arena *arena,

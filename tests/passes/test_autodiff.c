@@ -46,8 +46,8 @@ static void finish(tiny *t, tt_value y, const char *what) {
 
 static void unary_rules(void **state) {
   (void)state;
-  static const tt_op ops[] = {TT_OP_NEG, TT_OP_EXP, TT_OP_LOG, TT_OP_SQRT, TT_OP_RECIPROCAL, TT_OP_ERF,
-                              TT_OP_TANH, TT_OP_SIGMOID, TT_OP_GELU, TT_OP_SOFTMAX};
+  static const tt_op ops[] = {TT_OP_NEG, TT_OP_EXP,  TT_OP_LOG,     TT_OP_SQRT, TT_OP_RECIPROCAL,
+                              TT_OP_ERF, TT_OP_TANH, TT_OP_SIGMOID, TT_OP_GELU, TT_OP_SOFTMAX};
   for (size_t i = 0; i < sizeof ops / sizeof *ops; i++) {
     for (int form = 0; form < (ops[i] == TT_OP_GELU ? 2 : 1); form++) {
       tiny t;
@@ -67,10 +67,14 @@ static void binary_rules_broadcast(void **state) {
       tiny t;
       tiny_init(&t);
       tt_value a = tiny_param(&t, "a", 2, 1, SHAPE(2, 3, 4)), b;
-      if (form == 0) b = tiny_param(&t, "b", 2, 1, SHAPE(2, 3, 4));
-      else if (form == 1) b = tiny_param(&t, "b", 2, 1, SHAPE(3, 1));
-      else if (form == 2) b = tiny_param(&t, "b", 2, 1, 0, NULL);
-      else b = a;
+      if (form == 0)
+        b = tiny_param(&t, "b", 2, 1, SHAPE(2, 3, 4));
+      else if (form == 1)
+        b = tiny_param(&t, "b", 2, 1, SHAPE(3, 1));
+      else if (form == 2)
+        b = tiny_param(&t, "b", 2, 1, 0, NULL);
+      else
+        b = a;
       tt_value y = form == 1 ? tiny_build(&t, ops[i], IN(b, a), 0, NULL) : tiny_build(&t, ops[i], IN(a, b), 0, NULL);
       finish(&t, y, tt_ops[ops[i]].name);
     }
@@ -87,11 +91,16 @@ static void movement_rules(void **state) {
     tt_attr slice[] = {tt_attr_ints(t.g, TT_A_STARTS, SHAPE(0, 1, 0)), tt_attr_ints(t.g, TT_A_ENDS, SHAPE(2, 2, 4)),
                        tt_attr_ints(t.g, TT_A_STEPS, SHAPE(1, 1, 3))};
     tt_attr axis = tt_attr_int(TT_A_AXIS, 1), wide = tt_attr_ints(t.g, TT_A_SHAPE, SHAPE(4, 2, 3, 5));
-    if (form == 0) y = tiny_build(&t, TT_OP_RESHAPE, IN(x), 1, &shape);
-    else if (form == 1) y = tiny_build(&t, TT_OP_TRANSPOSE, IN(x), 1, &perm);
-    else if (form == 2) y = tiny_build(&t, TT_OP_SLICE, IN(x), 3, slice);
-    else if (form == 3) y = tiny_build(&t, TT_OP_CONCAT, IN(x, tiny_param(&t, "z", 0, 1, SHAPE(2, 2, 5)), x), 1, &axis);
-    else y = tiny_build(&t, TT_OP_EXPAND, IN(tiny_param(&t, "e", 0, 1, SHAPE(2, 1, 5))), 1, &wide);
+    if (form == 0)
+      y = tiny_build(&t, TT_OP_RESHAPE, IN(x), 1, &shape);
+    else if (form == 1)
+      y = tiny_build(&t, TT_OP_TRANSPOSE, IN(x), 1, &perm);
+    else if (form == 2)
+      y = tiny_build(&t, TT_OP_SLICE, IN(x), 3, slice);
+    else if (form == 3)
+      y = tiny_build(&t, TT_OP_CONCAT, IN(x, tiny_param(&t, "z", 0, 1, SHAPE(2, 2, 5)), x), 1, &axis);
+    else
+      y = tiny_build(&t, TT_OP_EXPAND, IN(tiny_param(&t, "e", 0, 1, SHAPE(2, 1, 5))), 1, &wide);
     if (form == 4) y = tiny_build(&t, TT_OP_MUL, IN(y, x), 0, NULL);
     finish(&t, y, "movement");
   }
@@ -116,8 +125,10 @@ static void matmul_rules(void **state) {
     tiny t;
     tiny_init(&t);
     tt_value a = ta ? tiny_param(&t, "a", 0, 1, SHAPE(2, 4, 3)) : tiny_param(&t, "a", 0, 1, SHAPE(2, 3, 4)), b;
-    if (shared) b = tb ? tiny_param(&t, "b", 0, 1, SHAPE(5, 4)) : tiny_param(&t, "b", 0, 1, SHAPE(4, 5));
-    else b = tb ? tiny_param(&t, "b", 0, 1, SHAPE(2, 5, 4)) : tiny_param(&t, "b", 0, 1, SHAPE(2, 4, 5));
+    if (shared)
+      b = tb ? tiny_param(&t, "b", 0, 1, SHAPE(5, 4)) : tiny_param(&t, "b", 0, 1, SHAPE(4, 5));
+    else
+      b = tb ? tiny_param(&t, "b", 0, 1, SHAPE(2, 5, 4)) : tiny_param(&t, "b", 0, 1, SHAPE(2, 4, 5));
     tt_attr attrs[] = {tt_attr_int(TT_A_TRANS_A, ta), tt_attr_int(TT_A_TRANS_B, tb)};
     finish(&t, tiny_build(&t, TT_OP_MATMUL, IN(a, b), 2, attrs), "matmul");
   }
@@ -257,11 +268,12 @@ static void loss_wants_logits(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(unary_rules), cmocka_unit_test(binary_rules_broadcast), cmocka_unit_test(movement_rules),
-      cmocka_unit_test(reduction_rules), cmocka_unit_test(matmul_rules), cmocka_unit_test(linear_and_norm_rules),
-      cmocka_unit_test(attention_rules), cmocka_unit_test(whole_vit), cmocka_unit_test(missing_rule_is_named),
-      cmocka_unit_test(missing_rule_off_the_path), cmocka_unit_test(optimizer_step),
-      cmocka_unit_test(unreachable_parameter_warns), cmocka_unit_test(loss_wants_logits)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(unary_rules),           cmocka_unit_test(binary_rules_broadcast),
+                                     cmocka_unit_test(movement_rules),        cmocka_unit_test(reduction_rules),
+                                     cmocka_unit_test(matmul_rules),          cmocka_unit_test(linear_and_norm_rules),
+                                     cmocka_unit_test(attention_rules),       cmocka_unit_test(whole_vit),
+                                     cmocka_unit_test(missing_rule_is_named), cmocka_unit_test(missing_rule_off_the_path),
+                                     cmocka_unit_test(optimizer_step),        cmocka_unit_test(unreachable_parameter_warns),
+                                     cmocka_unit_test(loss_wants_logits)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,7 +10,8 @@ static void use_recipe(tiny *t, const char *name) {
   t->recipe = *r;
 }
 
-/* x (a parameter, so that its gradient is wanted) [rows,k] -> residual linear [n,k] with n == k; loss = sum(y * weights). */
+/* x (a parameter, so that its gradient is wanted) [rows,k] -> residual linear [n,k] with n == k; loss = sum(y * weights).
+ */
 static tt_value residual_linear(tiny *t, int64_t rows, int64_t k) {
   tt_value x = tiny_param(t, "x", 0, 1, SHAPE(rows, k));
   x = tiny_build(t, TT_OP_NEG, IN(x), 0, NULL);
@@ -22,7 +23,8 @@ static void weigh(tiny *t, tt_value y) {
   tt_type type = *tt_typ(t->g, y);
   tt_value u = tt_graph_add_input(t->g, "u", type);
   tt_attr attrs[] = {tt_attr_ints(t->g, TT_A_AXES, SHAPE(0, 1)), tt_attr_int(TT_A_KEEPDIMS, 0)};
-  tt_graph_set_result(t->g, "loss", tiny_build(t, TT_OP_REDUCE_SUM, IN(tiny_build(t, TT_OP_MUL, IN(y, u), 0, NULL)), 2, attrs));
+  tt_graph_set_result(t->g, "loss",
+                      tiny_build(t, TT_OP_REDUCE_SUM, IN(tiny_build(t, TT_OP_MUL, IN(y, u), 0, NULL)), 2, attrs));
 }
 
 /* The graph's MX nodes and products, one word each, with quantizers spelled out. */
@@ -119,8 +121,6 @@ static void mixed_subgraph(void **state) {
                   "mx.colsum f32[40]\n");
 }
 
-/* ---- which layers ---- */
-
 static int lowered(tiny *t) {
   tiny_pass(t, t->g, "lower_mx");
   return tiny_count(t->g, TT_OP_MX_GEMM);
@@ -132,8 +132,12 @@ static void block_linears_by_structure(void **state) {
     tt_layers layers;
     const char *skip;
     int gemms, warnings;
-  } cases[] = {{TT_LAYERS_BLOCK, "", 4, 0},       {TT_LAYERS_ALL, "", 6, 0},        {TT_LAYERS_NONE, "", 0, 0},
-               {TT_LAYERS_BLOCK, "fc?.w", 2, 0}, {TT_LAYERS_ALL, "head*,patch*", 4, 0}, {TT_LAYERS_BLOCK, "nosuch", 4, 1},
+  } cases[] = {{TT_LAYERS_BLOCK, "", 4, 0},
+               {TT_LAYERS_ALL, "", 6, 0},
+               {TT_LAYERS_NONE, "", 0, 0},
+               {TT_LAYERS_BLOCK, "fc?.w", 2, 0},
+               {TT_LAYERS_ALL, "head*,patch*", 4, 0},
+               {TT_LAYERS_BLOCK, "nosuch", 4, 1},
                {TT_LAYERS_BLOCK, "*", 0, 1}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     tiny t;
@@ -159,7 +163,8 @@ static void parallel_branches_and_shared_inputs(void **state) {
   tt_value a = tiny_linear(&t, x, "q", "qb", 8), b = tiny_linear(&t, x, "k", "kb", 8), c = tiny_linear(&t, x, "v", "vb", 8);
   tt_attr heads[] = {tt_attr_int(TT_A_HEADS, 2), tt_attr_float(TT_A_SCALE, 0.5)};
   tt_value h = tiny_build(&t, TT_OP_ATTENTION, IN(a, b, c), 2, heads);
-  x = tiny_build(&t, TT_OP_ADD, IN(tiny_build(&t, TT_OP_ADD, IN(x, h), 0, NULL), tiny_linear(&t, x, "mlp", "mb", 8)), 0, NULL);
+  x = tiny_build(&t, TT_OP_ADD, IN(tiny_build(&t, TT_OP_ADD, IN(x, h), 0, NULL), tiny_linear(&t, x, "mlp", "mb", 8)), 0,
+                 NULL);
   tt_attr axes[] = {tt_attr_ints(t.g, TT_A_AXES, SHAPE(1)), tt_attr_int(TT_A_KEEPDIMS, 0)};
   tt_graph_set_result(t.g, "logits", tiny_linear(&t, tiny_build(&t, TT_OP_REDUCE_MEAN, IN(x), 2, axes), "head", "hb", 3));
   assert_int_equal(lowered(&t), 4);
@@ -179,8 +184,6 @@ static void all_off_changes_nothing(void **state) {
   assert_int_equal(tiny_run(&t, t.g, tt_pass_find("lower_mx")->run), TT_PASS_UNCHANGED);
   tiny_free(&t);
 }
-
-/* ---- values ---- */
 
 /* |a - b| / |b| over n tensors together. */
 static double distance(const tt_tensor *a, const tt_tensor *b, size_t n) {
@@ -214,8 +217,8 @@ static void every_subset_of_quantizers(void **state) {
     tt_graph *mixed = tt_graph_clone(t.g, "mixed");
     tiny_pass(&t, mixed, "lower_mx_mixed");
     TT_FOR_NODES(mixed, n)
-      if (tt_nod(mixed, n)->op == TT_OP_MX_GEMM)
-        for (int k = 0; k < 2; k++) assert_int_equal(tt_typ(mixed, tt_nod(mixed, n)->in[k])->dtype, TT_MX);
+    if (tt_nod(mixed, n)->op == TT_OP_MX_GEMM)
+      for (int k = 0; k < 2; k++) assert_int_equal(tt_typ(mixed, tt_nod(mixed, n)->in[k])->dtype, TT_MX);
     tt_tensor *a = tiny_eval(&t, t.g, tiny_inputs(&t, t.g), NULL), *b = tiny_eval(&t, mixed, tiny_inputs(&t, mixed), NULL);
     tt_tensor *c = tiny_eval(&t, fp32, tiny_inputs(&t, fp32), NULL);
     size_t n = t.g->results.count;
@@ -248,7 +251,7 @@ static void exact_values(void **state) {
   int64_t tensor[6] = {0};
   int k = 2;
   TT_FOR_NODES(t.g, n) /* stochastic quantizers in the order Q3, Q4, Q5, Q6 */
-    if (tt_node_attr(t.g, n, TT_A_TENSOR)) tensor[k++] = tt_node_int(t.g, n, TT_A_TENSOR);
+  if (tt_node_attr(t.g, n, TT_A_TENSOR)) tensor[k++] = tt_node_int(t.g, n, TT_A_TENSOR);
   assert_int_equal(k, 6);
   uint64_t key[6];
   for (int i = 0; i < 6; i++) key[i] = tt_rng_key(3, 5, tensor[i]);
@@ -324,10 +327,14 @@ static void backward_is_unbiased(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(tetrajet_subgraph), cmocka_unit_test(microscaling_subgraph), cmocka_unit_test(mixed_subgraph),
-      cmocka_unit_test(block_linears_by_structure), cmocka_unit_test(parallel_branches_and_shared_inputs),
-      cmocka_unit_test(all_off_changes_nothing), cmocka_unit_test(every_subset_of_quantizers), cmocka_unit_test(exact_values),
-      cmocka_unit_test(backward_is_unbiased)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(tetrajet_subgraph),
+                                     cmocka_unit_test(microscaling_subgraph),
+                                     cmocka_unit_test(mixed_subgraph),
+                                     cmocka_unit_test(block_linears_by_structure),
+                                     cmocka_unit_test(parallel_branches_and_shared_inputs),
+                                     cmocka_unit_test(all_off_changes_nothing),
+                                     cmocka_unit_test(every_subset_of_quantizers),
+                                     cmocka_unit_test(exact_values),
+                                     cmocka_unit_test(backward_is_unbiased)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -22,14 +22,17 @@ static void random_graph(tiny *t, uint32_t seed) {
     tt_attr axis = tt_attr_int(TT_A_AXIS, 0), eps = tt_attr_float(TT_A_EPSILON, 1e-6);
     tt_attr flat = tt_attr_ints(t->g, TT_A_SHAPE, SHAPE(tt_type_count(&type) / 40, 40));
     double what = tiny_random(t);
-    if (what < -0.5) values[n++] = tiny_build(t, TT_OP_RESHAPE, IN(x), 1, &flat);
-    else if (what < -0.2 && type.dim[0] < 50) values[n++] = tiny_build(t, TT_OP_CONCAT, IN(x, pick(t, values, n)), 1, &axis);
+    if (what < -0.5)
+      values[n++] = tiny_build(t, TT_OP_RESHAPE, IN(x), 1, &flat);
+    else if (what < -0.2 && type.dim[0] < 50)
+      values[n++] = tiny_build(t, TT_OP_CONCAT, IN(x, pick(t, values, n)), 1, &axis);
     else if (what < 0.1) {
       float one[40] = {0};
       tt_value v = tt_graph_const(t->g, tt_type_make(TT_F32, SHAPE(40)), one);
       tt_node norm = tt_build(&t->b, TT_OP_LAYERNORM, 3, (tt_value[]){x, v, v}, 1, &eps);
       values[n++] = tt_nod(t->g, norm)->out[0];
-    } else values[n++] = tiny_build(t, TT_OP_EXP, IN(x), 0, NULL);
+    } else
+      values[n++] = tiny_build(t, TT_OP_EXP, IN(x), 0, NULL);
   }
   tt_graph_set_result(t->g, "a", values[n - 1]);
   tt_graph_set_result(t->g, "b", pick(t, values, n));
@@ -121,7 +124,7 @@ static void check_sees_faults(void **state) {
   tiny_pass(&t, t.g, "plan_memory");
   tt_value a = TT_NONE;
   TT_FOR_NODES(t.g, n)
-    if (tt_nod(t.g, n)->op == TT_OP_GELU) a = tt_nod(t.g, n)->out[0];
+  if (tt_nod(t.g, n)->op == TT_OP_GELU) a = tt_nod(t.g, n)->out[0];
   uint64_t operand = tt_val(t.g, tt_nod(t.g, tt_val(t.g, a)->def)->in[0])->offset;
   tt_val(t.g, a)->offset = operand;
   assert_false(tt_plan_check(t.g, &t.diag));
@@ -133,9 +136,8 @@ static void check_sees_faults(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(random_graphs_never_overlap), cmocka_unit_test(chain_is_reused),
-      cmocka_unit_test(training_step_is_planned), cmocka_unit_test(results_outside_the_arena),
-      cmocka_unit_test(check_sees_faults)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(random_graphs_never_overlap), cmocka_unit_test(chain_is_reused),
+                                     cmocka_unit_test(training_step_is_planned),
+                                     cmocka_unit_test(results_outside_the_arena), cmocka_unit_test(check_sees_faults)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -92,9 +92,18 @@ static void fp32_is_the_default(void **state) {
 
 static void prints_back(void **state) {
   fixture *f = *state;
-  const char *sets[] = {"q4=e3m0:floor:stochastic:double", "q3.format=e3m0", "q6=off", "layers.select=all-linears",
-                        "layers.skip=head*, *.fc2", "optimizer.lr=0.1", "optimizer.min-lr=0.0123456789012345", "optimizer.decay-all=yes",
-                        "optimizer.schedule=constant", "loss.labels=soft", "train.epochs=90", "train.seed=9000000000000000"};
+  const char *sets[] = {"q4=e3m0:floor:stochastic:double",
+                        "q3.format=e3m0",
+                        "q6=off",
+                        "layers.select=all-linears",
+                        "layers.skip=head*, *.fc2",
+                        "optimizer.lr=0.1",
+                        "optimizer.min-lr=0.0123456789012345",
+                        "optimizer.decay-all=yes",
+                        "optimizer.schedule=constant",
+                        "loss.labels=soft",
+                        "train.epochs=90",
+                        "train.seed=9000000000000000"};
   tt_recipe *a = load(f, "tetrajet", sizeof sets / sizeof *sets, sets);
   if (!a) fail_msg("%s", f->diag.text);
   tt_recipe *b = load_text(f, print(f, a));

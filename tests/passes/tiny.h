@@ -41,15 +41,19 @@ static inline void tiny_free(tiny *t) {
   tt_arena_destroy(t->arena);
 }
 
-#define SHAPE(...) (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__}
+#define SHAPE(...)                                                                                                         \
+  (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]) { __VA_ARGS__ }
 
 /* A parameter with values in offset + [-scale, scale). */
 static inline tt_value tiny_param(tiny *t, const char *name, double offset, double scale, int rank, const int64_t *dim) {
   tt_type type = tt_type_make(TT_F32, rank, dim);
   float *data = tt_arena_alloc(t->m->arena, tt_type_bytes(&type));
   for (int64_t i = 0; i < tt_type_count(&type); i++) data[i] = (float)(offset + scale * tiny_random(t));
-  return tt_graph_var(t->g, tt_module_add_var(t->m, (tt_var){.name = name, .type = type, .role = TT_VAR_PARAM, .init = data,
-                                                            .copy_of = TT_NONE, .scope = name}));
+  return tt_graph_var(
+      t->g,
+      tt_module_add_var(
+          t->m,
+          (tt_var){.name = name, .type = type, .role = TT_VAR_PARAM, .init = data, .copy_of = TT_NONE, .scope = name}));
 }
 
 static inline tt_value tiny_build(tiny *t, tt_op op, int n, const tt_value *in, int n_attrs, const tt_attr *attrs) {
@@ -57,7 +61,8 @@ static inline tt_value tiny_build(tiny *t, tt_op op, int n, const tt_value *in, 
   if (node == TT_NONE) fail_msg("%s", t->diag.text);
   return tt_nod(t->g, node)->out[0];
 }
-#define IN(...) (int)(sizeof((tt_value[]){__VA_ARGS__}) / sizeof(tt_value)), (tt_value[]){__VA_ARGS__}
+#define IN(...)                                                                                                            \
+  (int)(sizeof((tt_value[]){__VA_ARGS__}) / sizeof(tt_value)), (tt_value[]) { __VA_ARGS__ }
 
 static inline tt_value tiny_linear(tiny *t, tt_value x, const char *w, const char *b, int64_t out) {
   int64_t in = tt_type_last(tt_typ(t->g, x));
@@ -118,12 +123,18 @@ static inline tt_tensor *tiny_inputs(tiny *t, const tt_graph *g) {
     int64_t count = tt_type_count(&d->type);
     for (int64_t k = 0; k < count; k++) {
       double *x = &in[i].d[k];
-      if (strcmp(d->name, "labels") == 0) *x = d->type.dtype == TT_I32 ? (double)(k % 3) : 1.0 / (double)tt_type_last(&d->type);
-      else if (strcmp(d->name, "rng") == 0) *x = k ? 5 : 3;
-      else if (strcmp(d->name, "lr") == 0) *x = 0.01;
-      else if (strcmp(d->name, "bc1") == 0) *x = 0.1;
-      else if (strcmp(d->name, "bc2") == 0) *x = 0.001;
-      else *x = tiny_random(t);
+      if (strcmp(d->name, "labels") == 0)
+        *x = d->type.dtype == TT_I32 ? (double)(k % 3) : 1.0 / (double)tt_type_last(&d->type);
+      else if (strcmp(d->name, "rng") == 0)
+        *x = k ? 5 : 3;
+      else if (strcmp(d->name, "lr") == 0)
+        *x = 0.01;
+      else if (strcmp(d->name, "bc1") == 0)
+        *x = 0.1;
+      else if (strcmp(d->name, "bc2") == 0)
+        *x = 0.001;
+      else
+        *x = tiny_random(t);
     }
   }
   return in;
