@@ -158,6 +158,18 @@ cg_val cg_out(cg_kernel *k, int i) {
   return k->bufs[slot];
 }
 
+bool cg_float_operands(cg_node *x) {
+  char t[TT_TYPE_TEXT];
+  for (int i = 0; i < x->d->n_in + x->d->n_out; i++) {
+    const tt_type *type = i < x->d->n_in ? cg_in_type(x, i) : cg_out_type(x, i - x->d->n_in);
+    if (type->dtype == TT_F32) continue;
+    tt_error(x->c->diag, x->d->loc, "'%s' on %s: generated code works on float32 here; cast before, or let constants fold",
+             tt_ops[x->d->op].name, tt_type_print(type, t, sizeof t));
+    return false;
+  }
+  return true;
+}
+
 cg_val cg_operand(cg_kernel *k, cg_val index) { return load_operand(k, index); }
 
 cg_val cg_imm(cg_kernel *k, tt_attr_id id) {
@@ -235,7 +247,8 @@ void cg_launch(cg_node *x, const char *suffix, int64_t n_tasks) {
   cg_ctx *c = x->c;
   struct cg_state *s = c->state;
   cg_val fn = find_kernel(c, kernel_key(x, suffix));
-  TT_ASSERT(fn != NULL && n_tasks > 0);
+  TT_ASSERT(fn != NULL && n_tasks >= 0);
+  if (n_tasks == 0) return; /* an empty tensor */
   int slot = 0;
   for (int i = 0; i < x->d->n_in; i++) store_at(c, cg_value_address(c, x->d->in[i]), c->ptr, s->bufs, slot++);
   for (int i = 0; i < x->d->n_out; i++) store_at(c, cg_value_address(c, x->d->out[i]), c->ptr, s->bufs, slot++);

@@ -75,6 +75,8 @@ void cg_kernel_end(cg_kernel *k); /* adds ret void */
 void cg_launch(cg_node *x, const char *suffix, int64_t n_tasks);
 cg_val cg_in(cg_kernel *k, int i);  /* pointer to operand i (64-byte aligned base); loaded once, at kernel entry */
 cg_val cg_out(cg_kernel *k, int i);
+/* True where all operands and results are f32; else a diagnostic. */
+bool cg_float_operands(cg_node *x);
 cg_val cg_imm(cg_kernel *k, tt_attr_id id); /* i64: an IMM attribute of the node */
 /* Reserves [offset, offset+bytes) of the thread's scratch for this kernel; returns its address. */
 cg_val cg_scratch(cg_kernel *k, uint64_t offset, uint64_t bytes);
@@ -131,10 +133,12 @@ void cg_if_end(cg_if *f);
  * constant masks. */
 typedef void cg_body_fn(void *u, cg_val i, cg_val n);
 void cg_each(cg_ctx *c, cg_val begin, cg_val end, cg_body_fn *body, void *u);
-/* The same with up to 8 carried values over [0, n): body replaces carry[] by the next values; final ones are left in carry[].
- * `unroll` independent sets of carries may be kept by the caller through u; here order is strictly ascending. */
-typedef void cg_fold_fn(void *u, cg_val i, cg_val n, cg_val *carry);
-void cg_fold(cg_ctx *c, int64_t n, int n_carry, cg_val *carry, cg_fold_fn *body, void *u);
+/* Reduces [begin, end) by n operations at once: body gives n vectors of terms at i (vf; lanes past `count` are ignored, count
+ * NULL: all), which are combined in four interleaved accumulators, then lanes, in an order fixed by begin and end. out[k]: f32. */
+typedef enum { CG_SUM, CG_MAX } cg_reduce_op;
+typedef void cg_terms_fn(void *u, cg_val i, cg_val count, cg_val *terms);
+enum { CG_FOLD_MAX = 4 };
+void cg_fold(cg_ctx *c, cg_val begin, cg_val end, int n, const cg_reduce_op *op, cg_terms_fn *body, void *u, cg_val *out);
 
 /* Arithmetic on scalars or vectors alike. */
 cg_val cg_add(cg_ctx *c, cg_val a, cg_val b); /* integer or float by type, as all below */
@@ -168,6 +172,7 @@ cg_val cg_gep(cg_ctx *c, cg_type elem, cg_val base, cg_val index);
 cg_val cg_load(cg_ctx *c, cg_type t, cg_val p, unsigned align);
 void cg_store(cg_ctx *c, cg_val v, cg_val p, unsigned align);
 /* First n lanes (i64 value, clamped to [0, W]; NULL: all) of a vf at p; other lanes read as `other` and are not written. */
+cg_val cg_lane_mask(cg_ctx *c, cg_val n); /* <W x i1>: lanes below n (i64) */
 cg_val cg_load_n(cg_ctx *c, cg_val p, cg_val n, cg_val other);
 void cg_store_n(cg_ctx *c, cg_val v, cg_val p, cg_val n);
 

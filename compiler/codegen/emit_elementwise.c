@@ -11,6 +11,7 @@ typedef struct ew {
 } ew;
 
 static bool emit_walk(cg_node *x, int64_t cost, cg_walk_fn *body) {
+  TT_TRY(cg_float_operands(x));
   cg_walk w = cg_walk_over(cg_out_type(x, 0), cost);
   for (int i = 0; i < x->d->n_in; i++) cg_walk_in(&w, cg_in_type(x, i));
   cg_walk_out(&w, cg_out_type(x, 0));

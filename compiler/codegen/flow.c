@@ -94,17 +94,3 @@ void cg_each(cg_ctx *c, cg_val begin, cg_val end, cg_body_fn *body, void *u) {
   }
   each_tail(c, full, rest, body, u);
 }
-
-void cg_fold(cg_ctx *c, int64_t n, int n_carry, cg_val *carry, cg_fold_fn *body, void *u) {
-  int64_t full = n / c->W * c->W;
-  if (full == c->W) body(u, cg_i64(c, 0), NULL, carry);
-  if (full > c->W) {
-    cg_loop l;
-    cg_loop_begin(c, &l, cg_i64(c, 0), cg_i64(c, full), c->W, n_carry, carry);
-    for (int k = 0; k < n_carry; k++) carry[k] = l.carry[k];
-    body(u, l.i, NULL, carry);
-    cg_loop_end(&l, carry);
-    for (int k = 0; k < n_carry; k++) carry[k] = l.carry[k];
-  }
-  if (full < n) body(u, cg_i64(c, full), cg_i64(c, n - full), carry);
-}

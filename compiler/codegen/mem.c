@@ -14,8 +14,7 @@ cg_val cg_load(cg_ctx *c, cg_type t, cg_val p, unsigned align) {
 
 void cg_store(cg_ctx *c, cg_val v, cg_val p, unsigned align) { LLVMSetAlignment(LLVMBuildStore(c->b, v, p), align); }
 
-/* i < n for the lanes i of a vf. */
-static cg_val lane_mask(cg_ctx *c, cg_val n) {
+cg_val cg_lane_mask(cg_ctx *c, cg_val n) {
   int64_t known;
   if (cg_const_int(n, &known)) {
     cg_val lane[64];
@@ -32,7 +31,7 @@ cg_val cg_load_n(cg_ctx *c, cg_val p, cg_val n, cg_val other) {
   char name[48];
   if (!n || (cg_const_int(n, &known) && known >= c->W)) return cg_load(c, c->vf, p, 4);
   snprintf(name, sizeof name, "llvm.masked.load.v%df32.p0", c->W);
-  cg_val args[4] = {p, cg_i32(c, 4), lane_mask(c, n), other};
+  cg_val args[4] = {p, cg_i32(c, 4), cg_lane_mask(c, n), other};
   return cg_call(c, name, c->vf, 4, args);
 }
 
@@ -44,6 +43,6 @@ void cg_store_n(cg_ctx *c, cg_val v, cg_val p, cg_val n) {
     return;
   }
   snprintf(name, sizeof name, "llvm.masked.store.v%df32.p0", c->W);
-  cg_val args[4] = {v, p, cg_i32(c, 4), lane_mask(c, n)};
+  cg_val args[4] = {v, p, cg_i32(c, 4), cg_lane_mask(c, n)};
   cg_call(c, name, LLVMVoidTypeInContext(c->llvm), 4, args);
 }

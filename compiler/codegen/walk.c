@@ -28,6 +28,21 @@ void cg_walk_out(cg_walk *w, const tt_type *t) {
   add_operand(w, w->n_in + w->n_out++, t);
 }
 
+static void add_strided(cg_walk *w, int slot, const int64_t *stride, int64_t offset) {
+  for (int d = 0; d < w->rank; d++) w->stride[slot][d] = stride[d];
+  w->offset[slot] = offset;
+}
+
+void cg_walk_in_strided(cg_walk *w, const int64_t *stride, int64_t offset) {
+  TT_ASSERT(w->n_out == 0 && w->n_in < CG_WALK_IN);
+  add_strided(w, w->n_in++, stride, offset);
+}
+
+void cg_walk_out_strided(cg_walk *w, const int64_t *stride, int64_t offset) {
+  TT_ASSERT(w->n_out < CG_WALK_OUT);
+  add_strided(w, w->n_in + w->n_out++, stride, offset);
+}
+
 static bool mergeable(const cg_walk *w, int outer, int inner) {
   for (int k = 0; k < w->n_in + w->n_out; k++)
     if (w->stride[k][outer] != w->stride[k][inner] * w->dim[inner]) return false;
@@ -52,7 +67,7 @@ void cg_walk_done(cg_walk *w) {
       rank++;
     }
   }
-  if (rank == 0) {
+  if (rank == 0) { /* a single element */
     w->dim[0] = 1;
     for (int k = 0; k < w->n_in + w->n_out; k++) w->stride[k][0] = 1;
     rank = 1;
@@ -73,7 +88,7 @@ static cut cut_walk(const cg_walk *w) {
     t.chunk = grain;
     t.n_chunks = (t.inner + grain - 1) / grain;
   } else {
-    t.rows = grain / t.inner > 0 ? grain / t.inner : 1;
+    t.rows = t.inner > 0 ? grain / t.inner : 1;
   }
   return t;
 }
@@ -92,14 +107,44 @@ typedef struct row_ctx {
   void *u;
 } row_ctx;
 
+/* Addresses of lanes i .. i + W - 1 at a stride, for gathers and scatters. */
+static cg_val lane_addresses(cg_ctx *c, cg_val base, cg_val i, int64_t stride) {
+  cg_val lanes = cg_add(c, cg_iota(c, c->i64, c->W), cg_splat(c, i, c->W));
+  return cg_gep(c, c->f32, base, cg_mul(c, lanes, cg_splat(c, cg_i64(c, stride), c->W)));
+}
+
+static cg_val all_lanes(cg_ctx *c, cg_val n) { return cg_lane_mask(c, n ? n : cg_i64(c, c->W)); }
+
+static cg_val load_lanes(row_ctx *r, int k, cg_val i, cg_val n) {
+  cg_ctx *c = r->c;
+  int64_t stride = r->w->stride[k][r->w->rank - 1];
+  char name[48];
+  if (r->splat[k]) return r->splat[k];
+  if (stride == 1) return cg_load_n(c, cg_gep(c, c->f32, r->base[k], i), n, cg_vf(c, 1));
+  snprintf(name, sizeof name, "llvm.masked.gather.v%df32.v%dp0", c->W, c->W);
+  cg_val args[4] = {lane_addresses(c, r->base[k], i, stride), cg_i32(c, 4), all_lanes(c, n), cg_vf(c, 1)};
+  return cg_call(c, name, c->vf, 4, args);
+}
+
+static void store_lanes(row_ctx *r, int k, cg_val v, cg_val i, cg_val n) {
+  cg_ctx *c = r->c;
+  int64_t stride = r->w->stride[k][r->w->rank - 1];
+  char name[48];
+  if (stride == 1) {
+    cg_store_n(c, v, cg_gep(c, c->f32, r->base[k], i), n);
+    return;
+  }
+  snprintf(name, sizeof name, "llvm.masked.scatter.v%df32.v%dp0", c->W, c->W);
+  cg_val args[4] = {v, lane_addresses(c, r->base[k], i, stride), cg_i32(c, 4), all_lanes(c, n)};
+  cg_call(c, name, LLVMVoidTypeInContext(c->llvm), 4, args);
+}
+
 static void vector_body(void *u, cg_val i, cg_val n) {
   row_ctx *r = u;
-  cg_ctx *c = r->c;
   cg_val in[CG_WALK_IN], out[CG_WALK_OUT];
-  for (int k = 0; k < r->w->n_in; k++)
-    in[k] = r->splat[k] ? r->splat[k] : cg_load_n(c, cg_gep(c, c->f32, r->base[k], i), n, cg_vf(c, 1));
-  r->body(c, r->u, in, out);
-  for (int k = 0; k < r->w->n_out; k++) cg_store_n(c, out[k], cg_gep(c, c->f32, r->base[r->w->n_in + k], i), n);
+  for (int k = 0; k < r->w->n_in; k++) in[k] = load_lanes(r, k, i, n);
+  r->body(r->c, r->u, in, out);
+  for (int k = 0; k < r->w->n_out; k++) store_lanes(r, r->w->n_in + k, out[k], i, n);
 }
 
 /* Pointers to the row `row` (i64) of every operand: the row number in mixed radix, times strides. */
@@ -123,7 +168,6 @@ void cg_walk_emit(cg_kernel *k, const cg_walk *w, const cg_val *base, cg_walk_fn
   cg_ctx *c = k->c;
   cut t = cut_walk(w);
   row_ctx r = {.c = c, .w = w, .body = body, .u = u};
-  for (int i = 0; i < w->n_out; i++) TT_ASSERT(w->stride[w->n_in + i][w->rank - 1] == 1);
   if (t.rows) {
     cg_range rows = cg_task_range(k, t.outer, t.rows);
     cg_loop l;
