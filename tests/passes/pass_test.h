@@ -10,6 +10,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include "compiler/ir/eval.h"
+#include "compiler/ir/verify.h"
 #include "passes/pass.h"
 
 typedef struct bench {
@@ -129,6 +130,7 @@ static inline tt_pass_result run_pass(bench *t, const char *name) {
   assert_non_null(pass);
   const tt_pass_result r = pass->run(t->g, &ctx);
   tt_arena_destroy(scratch);
+  assert_true(tt_verify(t->g, &t->diag));
   return r;
 }
 
