@@ -36,6 +36,8 @@ struct cg_target {
   /* Switches flush-to-zero/denormals-are-zero off for an exact section; returns what cg_denormals_restore takes. */
   cg_val (*denormals_keep)(cg_ctx *c);
   void (*denormals_restore)(cg_ctx *c, cg_val saved);
+  /* out[i] = table[index[i]] for the bytes of a vector of vector_bytes, index < 16. NULL: emitters use compares. */
+  cg_val (*lookup)(cg_ctx *c, const int8_t *table, cg_val index);
 };
 
 struct cg_ctx {
@@ -198,6 +200,7 @@ typedef struct cg_gemm {
   cg_val a, b, out;        /* pointers */
   int64_t a_rs, a_cs, b_rs, b_cs, c_rs;
   cg_val m_count;
+  cg_val n_count;          /* likewise columns (i64, <= N), or NULL */
   cg_val bias;             /* pointer to N floats added to every row, or NULL */
   double alpha;
   bool accumulate;

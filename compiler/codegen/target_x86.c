@@ -21,6 +21,15 @@ static cg_val dot_avx2(cg_ctx *c, cg_val acc, cg_val a, cg_val b) {
   return cg_add(c, acc, cg_call(c, "llvm.x86.avx2.pmadd.wd", w8, 2, sums));
 }
 
+/* vpshufb looks bytes up inside each 128-bit lane: the table stands in every one. */
+static cg_val lookup(cg_ctx *c, const int8_t *table, cg_val index) {
+  int n = c->target->vector_bytes;
+  cg_val bytes[64];
+  for (int i = 0; i < n; i++) bytes[i] = LLVMConstInt(c->i8, (uint8_t)table[i % 16], false);
+  cg_val args[2] = {LLVMConstVector(bytes, (unsigned)n), index};
+  return cg_call(c, n == 64 ? "llvm.x86.avx512.pshuf.b.512" : "llvm.x86.avx2.pshuf.b", LLVMTypeOf(index), 2, args);
+}
+
 /* MXCSR bits 15 (flush to zero) and 6 (denormals are zero). Loads and stores do not move across these calls, arithmetic on
  * values already loaded may: an exact section loads its operands after `keep` and stores its results before `restore`. */
 static cg_val keep_denormals(cg_ctx *c) {
@@ -66,6 +75,7 @@ bool cg_target_x86(cg_target *t) {
   t->dot_u8s8 = t->dot == CG_DOT_AVX2 ? dot_avx2 : dot_vnni;
   t->denormals_keep = keep_denormals;
   t->denormals_restore = restore_denormals;
+  t->lookup = lookup;
   t->l1_bytes = 32 << 10;
   t->l2_bytes = 1 << 20;
   return true;

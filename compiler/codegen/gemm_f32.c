@@ -1,0 +1,285 @@
+/* Float32 matrix products: C[M,N] = alpha op(A)[M,K] op(B)[K,N], register-tiled with FMA.
+ *
+ * K is cut into chunks of at most KC. For each chunk and each panel of NR columns of B the panel is packed to [kc][NR] (it
+ * stays in L1), then all rows run over it in tiles of MR rows. A is read in place with constant strides where its rows are
+ * contiguous along k, packed to [kc][MR] tiles where they are not, and for the last, incomplete tile, which is padded with
+ * zeros so that one micro kernel serves. After Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication"
+ * (2008), with the loop over rows innermost because the shapes here are tall. */
+#include "compiler/codegen/gemm.h"
+#include <stdio.h>
+
+enum { KC_MAX = 256, NR_MAX = 32, MR_MAX = 12 };
+
+typedef struct shape {
+  int mr, nr, nv; /* nr = nv vectors of W */
+} shape;
+
+static shape tile_shape(const cg_ctx *c) {
+  int nv = 2;
+  return (shape){.mr = c->target->vector_regs >= 32 ? MR_MAX : 6, .nr = nv * c->W, .nv = nv};
+}
+
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+static int64_t chunk_of(int64_t K) { return ceil_div(ceil_div(K, ceil_div(K, KC_MAX)), 16) * 16; }
+
+static bool packs_a(const cg_gemm *d) { return d->a_cs != 1; }
+
+/* Room for the rows of A that are packed: all of them, or just the incomplete last tile; and an overhanging vector. */
+static uint64_t a_bytes(const cg_gemm *d) {
+  int64_t rows = packs_a(d) ? d->M + MR_MAX : MR_MAX;
+  return (uint64_t)(rows * chunk_of(d->K) + NR_MAX) * 4;
+}
+
+/* The innermost loop: out[m,n] = src[m,n] + alpha * sum over k < kc of a(m,k) b(k,n), for m < rows <= mr, n < cols <= nr.
+ * src is C itself, the bias with row stride 0, or zeros. */
+enum { U_KC, U_A, U_B, U_OUT, U_OUT_RS, U_SRC, U_SRC_RS, U_ALPHA, U_ROWS, U_COLS, U_COUNT };
+
+static void emit_whole_tile(cg_ctx *c, const cg_shared *s, shape t, const cg_val *acc) {
+  cg_val alpha = cg_splat(c, cg_shared_arg(s, U_ALPHA), c->W);
+  cg_val out = cg_shared_arg(s, U_OUT), src = cg_shared_arg(s, U_SRC);
+  for (int i = 0; i < t.mr; i++) {
+    for (int v = 0; v < t.nv; v++) {
+      cg_val base = cg_load(c, c->vf, cg_addr(c, c->f32, src, v * c->W), 4);
+      cg_store(c, cg_fma(c, alpha, acc[i * t.nv + v], base), cg_addr(c, c->f32, out, v * c->W), 4);
+    }
+    out = cg_gep(c, c->f32, out, cg_shared_arg(s, U_OUT_RS));
+    src = cg_gep(c, c->f32, src, cg_shared_arg(s, U_SRC_RS));
+  }
+}
+
+/* Accumulators go through the stack, so that one loop handles any number of rows. */
+static void emit_partial_tile(cg_ctx *c, const cg_shared *s, shape t, const cg_val *acc) {
+  cg_val slot = cg_alloca(c, c->vf, t.mr * t.nv, 64);
+  for (int i = 0; i < t.mr * t.nv; i++) cg_store(c, acc[i], cg_addr(c, c->vf, slot, i), 64);
+  cg_val alpha = cg_splat(c, cg_shared_arg(s, U_ALPHA), c->W);
+  cg_loop row;
+  cg_loop_begin(c, &row, cg_i64(c, 0), cg_shared_arg(s, U_ROWS), 1, 0, NULL);
+  cg_val out = cg_gep(c, c->f32, cg_shared_arg(s, U_OUT), cg_mul(c, row.i, cg_shared_arg(s, U_OUT_RS)));
+  cg_val src = cg_gep(c, c->f32, cg_shared_arg(s, U_SRC), cg_mul(c, row.i, cg_shared_arg(s, U_SRC_RS)));
+  cg_val at = cg_gep(c, c->vf, slot, cg_mul(c, row.i, cg_i64(c, t.nv)));
+  for (int v = 0; v < t.nv; v++) {
+    cg_val left = cg_sub(c, cg_shared_arg(s, U_COLS), cg_i64(c, v * c->W));
+    cg_val base = cg_load_n(c, cg_addr(c, c->f32, src, v * c->W), left, cg_vf(c, 0));
+    cg_val sum = cg_fma(c, alpha, cg_load(c, c->vf, cg_addr(c, c->vf, at, v), 64), base);
+    cg_store_n(c, sum, cg_addr(c, c->f32, out, v * c->W), left);
+  }
+  cg_loop_end(&row, NULL);
+}
+
+/* a(m,k) at a + m*a_rs + k*a_cs, b(k,n) at b + k*b_rs + n; strides are part of the function, so that addresses are
+ * constants from one pointer. */
+static cg_val micro_kernel(cg_ctx *c, int64_t a_rs, int64_t a_cs, int64_t b_rs) {
+  shape t = tile_shape(c);
+  char name[96];
+  snprintf(name, sizeof name, "cg.sgemm.a%lld_%lld.b%lld", (long long)a_rs, (long long)a_cs, (long long)b_rs);
+  cg_type types[U_COUNT] = {c->i64, c->ptr, c->ptr, c->ptr, c->i64, c->ptr, c->i64, c->f32, c->i64, c->i64};
+  cg_shared s;
+  if (!cg_shared_begin(c, &s, name, U_COUNT, types)) return s.fn;
+  int n_acc = t.mr * t.nv;
+  cg_val acc[NR_MAX * MR_MAX];
+  for (int i = 0; i < n_acc; i++) acc[i] = cg_vf(c, 0);
+  cg_loop l;
+  cg_loop_begin(c, &l, cg_i64(c, 0), cg_shared_arg(&s, U_KC), 1, n_acc, acc);
+  cg_val a = cg_gep(c, c->f32, cg_shared_arg(&s, U_A), cg_mul(c, l.i, cg_i64(c, a_cs)));
+  cg_val b = cg_gep(c, c->f32, cg_shared_arg(&s, U_B), cg_mul(c, l.i, cg_i64(c, b_rs)));
+  cg_val bv[4];
+  for (int v = 0; v < t.nv; v++) bv[v] = cg_load(c, c->vf, cg_addr(c, c->f32, b, v * c->W), 4);
+  for (int i = 0; i < t.mr; i++) {
+    cg_val av = cg_splat(c, cg_load(c, c->f32, cg_addr(c, c->f32, a, i * a_rs), 4), c->W);
+    for (int v = 0; v < t.nv; v++) acc[i * t.nv + v] = cg_fma(c, av, bv[v], l.carry[i * t.nv + v]);
+  }
+  cg_loop_end(&l, acc);
+  cg_val whole = LLVMBuildAnd(c->b, cg_icmp(c, LLVMIntEQ, cg_shared_arg(&s, U_ROWS), cg_i64(c, t.mr)),
+                              cg_icmp(c, LLVMIntEQ, cg_shared_arg(&s, U_COLS), cg_i64(c, t.nr)), "");
+  cg_if f;
+  cg_if_begin(c, &f, whole);
+  emit_whole_tile(c, &s, t, l.carry);
+  cg_if_else(&f);
+  emit_partial_tile(c, &s, t, l.carry);
+  cg_if_end(&f);
+  cg_shared_end(&s);
+  return s.fn;
+}
+
+/* Packing: void pack(src, stride, kc, count, dst) writes dst[k * width + j] for k < kc, j < width, zero for j >= count. */
+enum { P_SRC, P_STRIDE, P_KC, P_COUNT_USED, P_DST, P_COUNT };
+
+static bool pack_begin(cg_ctx *c, cg_shared *s, const char *kind, int width) {
+  char name[64];
+  snprintf(name, sizeof name, "cg.pack.%s%d", kind, width);
+  cg_type types[P_COUNT] = {c->ptr, c->i64, c->i64, c->i64, c->ptr};
+  return cg_shared_begin(c, s, name, P_COUNT, types);
+}
+
+/* src(k, j) at src + k*stride + j. Vectors that overhang width are overwritten by the next k; dst has room for the last. */
+static cg_val pack_rows(cg_ctx *c, int width) {
+  cg_shared s;
+  if (!pack_begin(c, &s, "rows", width)) return s.fn;
+  cg_loop l;
+  cg_loop_begin(c, &l, cg_i64(c, 0), cg_shared_arg(&s, P_KC), 1, 0, NULL);
+  cg_val src = cg_gep(c, c->f32, cg_shared_arg(&s, P_SRC), cg_mul(c, l.i, cg_shared_arg(&s, P_STRIDE)));
+  cg_val dst = cg_gep(c, c->f32, cg_shared_arg(&s, P_DST), cg_mul(c, l.i, cg_i64(c, width)));
+  for (int j = 0; j < width; j += c->W) {
+    cg_val left = cg_sub(c, cg_shared_arg(&s, P_COUNT_USED), cg_i64(c, j));
+    if (j + c->W > width) left = cg_min(c, left, cg_i64(c, width - j));
+    cg_store(c, cg_load_n(c, cg_addr(c, c->f32, src, j), left, cg_vf(c, 0)), cg_addr(c, c->f32, dst, j), 4);
+  }
+  cg_loop_end(&l, NULL);
+  cg_shared_end(&s);
+  return s.fn;
+}
+
+/* src(k, j) at src + j*stride + k: blocks of W x W are transposed in registers. dst has room for kc rounded up to W. */
+static cg_val pack_cols(cg_ctx *c, int width) {
+  cg_shared s;
+  if (!pack_begin(c, &s, "cols", width)) return s.fn;
+  cg_val used = cg_shared_arg(&s, P_COUNT_USED);
+  cg_loop k, j;
+  cg_loop_begin(c, &k, cg_i64(c, 0), cg_shared_arg(&s, P_KC), c->W, 0, NULL);
+  cg_val k_left = cg_sub(c, cg_shared_arg(&s, P_KC), k.i);
+  cg_loop_begin(c, &j, cg_i64(c, 0), cg_i64(c, width), c->W, 0, NULL);
+  cg_val rows[64];
+  for (int i = 0; i < c->W; i++) {
+    cg_val col = cg_add(c, j.i, cg_i64(c, i));
+    cg_val live = cg_icmp(c, LLVMIntSLT, col, used);
+    cg_val src = cg_gep(c, c->f32, cg_shared_arg(&s, P_SRC), cg_add(c, cg_mul(c, col, cg_shared_arg(&s, P_STRIDE)), k.i));
+    rows[i] = cg_load_n(c, src, cg_select(c, live, k_left, cg_i64(c, 0)), cg_vf(c, 0));
+  }
+  cg_transpose(c, rows, c->W);
+  cg_val dst = cg_gep(c, c->f32, cg_shared_arg(&s, P_DST), cg_add(c, cg_mul(c, k.i, cg_i64(c, width)), j.i));
+  for (int i = 0; i < c->W; i++) cg_store(c, rows[i], cg_addr(c, c->f32, dst, (int64_t)i * width), 4);
+  cg_loop_end(&j, NULL);
+  cg_loop_end(&k, NULL);
+  cg_shared_end(&s);
+  return s.fn;
+}
+
+/* The same for an incomplete tile of A, whose width is no multiple of W: element by element, it is one tile of many. */
+static cg_val pack_tail(cg_ctx *c, int width) {
+  cg_shared s;
+  if (!pack_begin(c, &s, "tail", width)) return s.fn;
+  cg_val used = cg_shared_arg(&s, P_COUNT_USED);
+  cg_loop k;
+  cg_loop_begin(c, &k, cg_i64(c, 0), cg_shared_arg(&s, P_KC), 1, 0, NULL);
+  for (int j = 0; j < width; j++) {
+    cg_val live = cg_icmp(c, LLVMIntSLT, cg_i64(c, j), used);
+    cg_val row = cg_select(c, live, cg_mul(c, cg_i64(c, j), cg_shared_arg(&s, P_STRIDE)), cg_i64(c, 0));
+    cg_val x = cg_load(c, c->f32, cg_gep(c, c->f32, cg_shared_arg(&s, P_SRC), cg_add(c, row, k.i)), 4);
+    cg_val dst = cg_gep(c, c->f32, cg_shared_arg(&s, P_DST), cg_add(c, cg_mul(c, k.i, cg_i64(c, width)), cg_i64(c, j)));
+    cg_store(c, cg_select(c, live, x, cg_f32(c, 0)), dst, 4);
+  }
+  cg_loop_end(&k, NULL);
+  cg_shared_end(&s);
+  return s.fn;
+}
+
+/* What the loops over chunk, panel and tile share. */
+typedef struct state {
+  cg_ctx *c;
+  const cg_gemm *d;
+  shape t;
+  cg_val pa, pb;               /* scratch */
+  cg_val m, n, whole_m;        /* rows, columns, rows in complete tiles */
+  cg_val k0, kc;               /* this chunk */
+} state;
+
+/* Packs what must be packed of A for this chunk: tiles of [kc][mr]. */
+static void emit_pack_a(state *s) {
+  cg_ctx *c = s->c;
+  const cg_gemm *d = s->d;
+  cg_val a = cg_gep(c, c->f32, d->a, cg_mul(c, s->k0, cg_i64(c, d->a_cs)));
+  if (packs_a(d)) {
+    cg_loop i;
+    cg_loop_begin(c, &i, cg_i64(c, 0), s->m, s->t.mr, 0, NULL);
+    cg_val dst = cg_gep(c, c->f32, s->pa, cg_mul(c, i.i, cg_i64(c, chunk_of(d->K))));
+    cg_shared_call(c, pack_rows(c, s->t.mr), P_COUNT,
+                   (cg_val[]){cg_gep(c, c->f32, a, cg_mul(c, i.i, cg_i64(c, d->a_rs))), cg_i64(c, d->a_cs), s->kc,
+                              cg_min(c, cg_sub(c, s->m, i.i), cg_i64(c, s->t.mr)), dst});
+    cg_loop_end(&i, NULL);
+    return;
+  }
+  if (!d->m_count && d->M % s->t.mr == 0) return;
+  cg_if f;
+  cg_if_begin(c, &f, cg_icmp(c, LLVMIntSLT, s->whole_m, s->m));
+  cg_shared_call(c, pack_tail(c, s->t.mr), P_COUNT,
+                 (cg_val[]){cg_gep(c, c->f32, a, cg_mul(c, s->whole_m, cg_i64(c, d->a_rs))), cg_i64(c, d->a_rs), s->kc,
+                            cg_sub(c, s->m, s->whole_m), s->pa});
+  cg_if_end(&f);
+}
+
+/* One row tile at row i of the panel at column j. */
+static void emit_tile(state *s, cg_val fn, cg_val a, cg_val i, cg_val rows, cg_val j, cg_val cols) {
+  cg_ctx *c = s->c;
+  const cg_gemm *d = s->d;
+  cg_val out = cg_gep(c, c->f32, d->out, cg_add(c, cg_mul(c, i, cg_i64(c, d->c_rs)), j));
+  cg_val first = cg_icmp(c, LLVMIntEQ, s->k0, cg_i64(c, 0));
+  cg_val src = out, src_rs = cg_i64(c, d->c_rs);
+  if (!d->accumulate) {
+    cg_val initial = d->bias ? cg_gep(c, c->f32, d->bias, j) : cg_zeros(c);
+    src = cg_select(c, first, initial, out);
+    src_rs = cg_select(c, first, cg_i64(c, 0), src_rs);
+  }
+  cg_shared_call(c, fn, U_COUNT,
+                 (cg_val[]){s->kc, a, s->pb, out, cg_i64(c, d->c_rs), src, src_rs, cg_f32(c, d->alpha), rows, cols});
+}
+
+static void emit_rows(state *s, cg_val j, cg_val cols) {
+  cg_ctx *c = s->c;
+  const cg_gemm *d = s->d;
+  int64_t mr = s->t.mr;
+  cg_val packed = micro_kernel(c, 1, mr, s->t.nr);
+  cg_loop i;
+  if (packs_a(d)) {
+    cg_loop_begin(c, &i, cg_i64(c, 0), s->m, mr, 0, NULL);
+    cg_val a = cg_gep(c, c->f32, s->pa, cg_mul(c, i.i, cg_i64(c, chunk_of(d->K))));
+    emit_tile(s, packed, a, i.i, cg_min(c, cg_sub(c, s->m, i.i), cg_i64(c, mr)), j, cols);
+    cg_loop_end(&i, NULL);
+    return;
+  }
+  if (d->M >= mr) {
+    cg_loop_begin(c, &i, cg_i64(c, 0), s->whole_m, mr, 0, NULL);
+    cg_val a = cg_gep(c, c->f32, d->a, cg_add(c, cg_mul(c, i.i, cg_i64(c, d->a_rs)), s->k0));
+    emit_tile(s, micro_kernel(c, d->a_rs, 1, s->t.nr), a, i.i, cg_i64(c, mr), j, cols);
+    cg_loop_end(&i, NULL);
+  }
+  if (!d->m_count && d->M % mr == 0) return;
+  cg_if f;
+  cg_if_begin(c, &f, cg_icmp(c, LLVMIntSLT, s->whole_m, s->m));
+  emit_tile(s, packed, s->pa, s->whole_m, cg_sub(c, s->m, s->whole_m), j, cols);
+  cg_if_end(&f);
+}
+
+static void emit_panel(state *s, cg_val j) {
+  cg_ctx *c = s->c;
+  const cg_gemm *d = s->d;
+  cg_val cols = cg_min(c, cg_sub(c, s->n, j), cg_i64(c, s->t.nr));
+  cg_val at = cg_add(c, cg_mul(c, s->k0, cg_i64(c, d->b_rs)), cg_mul(c, j, cg_i64(c, d->b_cs)));
+  bool by_rows = d->b_cs == 1;
+  cg_shared_call(c, by_rows ? pack_rows(c, s->t.nr) : pack_cols(c, s->t.nr), P_COUNT,
+                 (cg_val[]){cg_gep(c, c->f32, d->b, at), cg_i64(c, by_rows ? d->b_rs : d->b_cs), s->kc, cols, s->pb});
+  emit_rows(s, j, cols);
+}
+
+uint64_t cg_gemm_f32(cg_kernel *k, const cg_gemm *d, uint64_t scratch_at) {
+  TT_ASSERT((d->a_rs == 1 || d->a_cs == 1) && (d->b_rs == 1 || d->b_cs == 1) && !(d->accumulate && d->bias));
+  uint64_t b_bytes = (uint64_t)(chunk_of(d->K) * NR_MAX) * 4, bytes = (b_bytes + a_bytes(d) + 63) / 64 * 64;
+  if (!k) return bytes;
+  cg_ctx *c = k->c;
+  state s = {.c = c, .d = d, .t = tile_shape(c)};
+  s.pb = cg_scratch(k, scratch_at, bytes);
+  s.pa = cg_addr(c, c->i8, s.pb, (int64_t)b_bytes);
+  s.m = d->m_count ? d->m_count : cg_i64(c, d->M);
+  s.n = d->n_count ? d->n_count : cg_i64(c, d->N);
+  s.whole_m = cg_sub(c, s.m, LLVMBuildSRem(c->b, s.m, cg_i64(c, s.t.mr), ""));
+  cg_loop chunk, panel;
+  cg_loop_begin(c, &chunk, cg_i64(c, 0), cg_i64(c, d->K), chunk_of(d->K), 0, NULL);
+  s.k0 = chunk.i;
+  s.kc = cg_min(c, cg_sub(c, cg_i64(c, d->K), s.k0), cg_i64(c, chunk_of(d->K)));
+  emit_pack_a(&s);
+  cg_loop_begin(c, &panel, cg_i64(c, 0), s.n, s.t.nr, 0, NULL);
+  emit_panel(&s, panel.i);
+  cg_loop_end(&panel, NULL);
+  cg_loop_end(&chunk, NULL);
+  return bytes;
+}

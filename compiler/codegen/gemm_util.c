@@ -1,0 +1,91 @@
+/* What the matrix-product emitters share; see gemm.h. */
+#include "compiler/codegen/gemm.h"
+#include <string.h>
+#include "compiler/codegen/state.h"
+
+bool cg_shared_begin(cg_ctx *c, cg_shared *s, const char *name, int n, const cg_type *types) {
+  cg_type params[16];
+  TT_ASSERT(n <= 16);
+  memcpy(params, types, sizeof *types * (size_t)n);
+  *s = (cg_shared){.c = c, .fn = LLVMGetNamedFunction(c->module, name)};
+  if (s->fn) return false;
+  s->fn = LLVMAddFunction(c->module, name, LLVMFunctionType(LLVMVoidTypeInContext(c->llvm), params, (unsigned)n, 0));
+  LLVMSetLinkage(s->fn, LLVMInternalLinkage);
+  cg_function_attributes(c, s->fn);
+  unsigned noinline = LLVMGetEnumAttributeKindForName("noinline", 8);
+  LLVMAddAttributeAtIndex(s->fn, LLVMAttributeFunctionIndex, LLVMCreateEnumAttribute(c->llvm, noinline, 0));
+  s->back = LLVMGetInsertBlock(c->b);
+  LLVMBasicBlockRef entry = LLVMAppendBasicBlockInContext(c->llvm, s->fn, "entry");
+  LLVMBasicBlockRef body = LLVMAppendBasicBlockInContext(c->llvm, s->fn, "body");
+  LLVMPositionBuilderAtEnd(c->b, entry);
+  LLVMBuildBr(c->b, body);
+  LLVMPositionBuilderAtEnd(c->b, body);
+  return true;
+}
+
+void cg_shared_end(cg_shared *s) {
+  LLVMBuildRetVoid(s->c->b);
+  LLVMPositionBuilderAtEnd(s->c->b, s->back);
+}
+
+cg_val cg_shared_arg(const cg_shared *s, int i) { return LLVMGetParam(s->fn, (unsigned)i); }
+
+void cg_shared_call(cg_ctx *c, cg_val fn, int n, cg_val *args) {
+  LLVMBuildCall2(c->b, LLVMGlobalGetValueType(fn), fn, args, (unsigned)n, "");
+}
+
+cg_val cg_gep_bytes(cg_ctx *c, cg_val base, cg_val offset) { return cg_gep(c, c->i8, base, offset); }
+
+cg_val cg_addr(cg_ctx *c, cg_type elem, cg_val base, int64_t index) {
+  return index ? cg_gep(c, elem, base, cg_i64(c, index)) : base;
+}
+
+cg_val cg_zeros(cg_ctx *c) {
+  cg_val g = LLVMGetNamedGlobal(c->module, "cg.zeros");
+  if (g) return g;
+  cg_type type = LLVMArrayType2(c->f32, CG_ZEROS);
+  g = LLVMAddGlobal(c->module, type, "cg.zeros");
+  LLVMSetInitializer(g, LLVMConstNull(type));
+  LLVMSetGlobalConstant(g, 1);
+  LLVMSetLinkage(g, LLVMPrivateLinkage);
+  LLVMSetAlignment(g, 64);
+  return g;
+}
+
+/* Stage s exchanges the off-diagonal s x s blocks of every 2s x 2s block. */
+void cg_transpose(cg_ctx *c, cg_val *rows, int n) {
+  for (int s = 1; s < n; s *= 2) {
+    cg_val lo[64], hi[64];
+    for (int j = 0; j < n; j++) {
+      lo[j] = LLVMConstInt(c->i32, (unsigned long long)(j & s ? n + j - s : j), 0);
+      hi[j] = LLVMConstInt(c->i32, (unsigned long long)(j & s ? n + j : j + s), 0);
+    }
+    cg_val lo_mask = LLVMConstVector(lo, (unsigned)n), hi_mask = LLVMConstVector(hi, (unsigned)n);
+    for (int i = 0; i < n; i++) {
+      if (i & s) continue;
+      cg_val a = rows[i], b = rows[i + s];
+      rows[i] = LLVMBuildShuffleVector(c->b, a, b, lo_mask, "");
+      rows[i + s] = LLVMBuildShuffleVector(c->b, a, b, hi_mask, "");
+    }
+  }
+}
+
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/* Enough tasks for 16 threads where the work allows (a task is worth at least about 20 us), rows cut before columns, but
+ * not below 8 register tiles of rows, since a task packs its own panels of B. */
+cg_tiling cg_tile_product(int64_t M, int64_t N, int64_t K, int64_t mr, int64_t nr) {
+  int64_t want = M * N / 1000 * K / 1000;
+  want = want < 1 ? 1 : want > 24 ? 24 : want;
+  int64_t n_rows = ceil_div(M, 20 * mr) < want ? ceil_div(M, 20 * mr) : want;
+  int64_t rows = ceil_div(ceil_div(M, n_rows), mr) * mr;
+  int64_t n_cols = ceil_div(want, ceil_div(M, rows));
+  int64_t most = ceil_div(N, 2 * nr);
+  if (n_cols > most) n_cols = most;
+  int64_t cols = ceil_div(ceil_div(N, n_cols), nr) * nr;
+  int64_t least = ceil_div(M, ceil_div(want, ceil_div(N, cols)));
+  if (least < rows) rows = ceil_div(least < 4 * mr ? 4 * mr : least, mr) * mr;
+  if (rows > M) rows = M;
+  if (cols > N) cols = N;
+  return (cg_tiling){.rows = rows, .cols = cols, .n_rows = ceil_div(M, rows), .n_cols = ceil_div(N, cols)};
+}
