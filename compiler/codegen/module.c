@@ -77,8 +77,9 @@ static bool fail(cg_ctx *c, const char *what, char *message) {
 
 /* Emitters vectorise, block and unroll by themselves, so what is left to LLVM is scalar clean-up: the full -O2 pipeline took
  * three times as long on a training step for no faster code. */
-static const char *const pipeline = "function(sroa,early-cse<memssa>,instcombine,simplifycfg,loop-mssa(licm),gvn,"
-                                    "loop(indvars),loop-reduce,instcombine,simplifycfg),globaldce";
+#define COMBINE "instcombine<no-verify-fixpoint>,"
+static const char *const pipeline = "function(sroa,early-cse<memssa>," COMBINE "simplifycfg,loop-mssa(licm),gvn,"
+                                    "loop(indvars),loop-reduce," COMBINE "simplifycfg),globaldce";
 
 static bool optimise(cg_ctx *c) {
   LLVMPassBuilderOptionsRef options = LLVMCreatePassBuilderOptions();

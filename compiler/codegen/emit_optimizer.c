@@ -1,0 +1,140 @@
+/* Gradient norms, clipping and AdamW. One launch sums the squares of all gradients: a table says which part of which operand
+ * a task takes, so that a hundred small tensors cost as much as their bytes. */
+#include "compiler/codegen/rows.h"
+#include "compiler/codegen/walk.h"
+
+enum { CHUNK = 16384, FIELDS = 3 }; /* elements a task; columns of the table: operand, begin, end */
+
+typedef struct srange {
+  cg_ctx *c;
+  cg_val p;
+} srange;
+
+static void square_terms(void *u, cg_val i, cg_val n, cg_val *terms) {
+  srange *s = u;
+  cg_val v = cg_cols(s->c, s->p, i, n);
+  terms[0] = cg_mul(s->c, v, v);
+}
+
+static void sum_terms(void *u, cg_val i, cg_val n, cg_val *terms) {
+  srange *s = u;
+  terms[0] = cg_cols(s->c, s->p, i, n);
+}
+
+static int64_t chunks(const tt_type *t) { return (tt_type_count(t) + CHUNK - 1) / CHUNK; }
+
+/* Row per task {operand, begin, end}; first[i] is the first task of operand i, first[n_in] their number. */
+static int64_t *plan_chunks(const cg_node *x, int64_t *first) {
+  int64_t n = 0;
+  for (int i = 0; i < x->d->n_in; i++) {
+    first[i] = n;
+    n += chunks(cg_in_type(x, i));
+  }
+  first[x->d->n_in] = n;
+  int64_t *table = TT_NEW_N(x->c->arena, int64_t, n * FIELDS + 1), *row = table;
+  for (int i = 0; i < x->d->n_in; i++) {
+    int64_t count = tt_type_count(cg_in_type(x, i));
+    for (int64_t at = 0; at < count; at += CHUNK, row += FIELDS) {
+      row[0] = i;
+      row[1] = at;
+      row[2] = at + CHUNK < count ? at + CHUNK : count;
+    }
+  }
+  return table;
+}
+
+static cg_val table_at(cg_ctx *c, cg_val table, cg_val i) { return cg_load(c, c->i64, cg_gep(c, c->i64, table, i), 8); }
+
+static void emit_squares(cg_node *x, const int64_t *table, int64_t n_tasks) {
+  cg_kernel *k = cg_kernel_begin(x, "");
+  if (k) {
+    cg_ctx *c = k->c;
+    cg_val rows = cg_table(c, table, n_tasks * FIELDS), at = cg_mul(c, k->task, cg_i64(c, FIELDS));
+    srange s = {c, cg_operand(k, table_at(c, rows, at))};
+    cg_val begin = table_at(c, rows, cg_add(c, at, cg_i64(c, 1))), end = table_at(c, rows, cg_add(c, at, cg_i64(c, 2))), sum;
+    cg_fold(c, begin, end, 1, (cg_reduce_op[]){CG_SUM}, square_terms, &s, &sum);
+    cg_store_f32(c, sum, cg_work(k, 0, (uint64_t)n_tasks * 4), k->task);
+    cg_kernel_end(k);
+  }
+  cg_launch(x, "", n_tasks);
+}
+
+bool cg_emit_sumsq(cg_node *x) { /* (g...) -> [n] */
+  TT_TRY(cg_float_operands(x));
+  int64_t *first = TT_NEW_N(x->c->arena, int64_t, x->d->n_in + 1);
+  int64_t *table = plan_chunks(x, first), n_tasks = first[x->d->n_in];
+  emit_squares(x, table, n_tasks);
+  cg_kernel *k = cg_kernel_begin(x, "total");
+  if (k) {
+    cg_ctx *c = k->c;
+    cg_val starts = cg_table(c, first, x->d->n_in + 1), sum;
+    srange s = {c, cg_work(k, 0, (uint64_t)n_tasks * 4)};
+    cg_loop l;
+    cg_loop_begin(c, &l, cg_i64(c, 0), cg_i64(c, x->d->n_in), 1, 0, NULL);
+    cg_val begin = table_at(c, starts, l.i), end = table_at(c, starts, cg_add(c, l.i, cg_i64(c, 1)));
+    cg_fold(c, begin, end, 1, (cg_reduce_op[]){CG_SUM}, sum_terms, &s, &sum);
+    cg_store_f32(c, sum, cg_out(k, 0), l.i);
+    cg_loop_end(&l, NULL);
+    cg_kernel_end(k);
+  }
+  cg_launch(x, "total", 1);
+  return true;
+}
+
+bool cg_emit_clip_coef(cg_node *x) { /* (sumsq [n]) -> coef [], norm [] */
+  TT_TRY(cg_float_operands(x));
+  double max_norm = tt_node_float(x->g, x->n, TT_A_MAX_NORM);
+  cg_kernel *k = cg_kernel_begin(x, "");
+  if (k) {
+    cg_ctx *c = k->c;
+    cg_val sum, one = cg_f32(c, 1), coef = one;
+    srange s = {c, cg_in(k, 0)};
+    cg_fold(c, cg_i64(c, 0), cg_i64(c, tt_type_count(cg_in_type(x, 0))), 1, (cg_reduce_op[]){CG_SUM}, sum_terms, &s, &sum);
+    cg_val norm = cg_sqrt(c, sum);
+    if (max_norm > 0) coef = cg_min(c, one, cg_div(c, cg_f32(c, max_norm), cg_add(c, norm, cg_f32(c, 1e-6))));
+    cg_store(c, coef, cg_out(k, 0), 4);
+    cg_store(c, norm, cg_out(k, 1), 4);
+    cg_kernel_end(k);
+  }
+  cg_launch(x, "", 1);
+  return true;
+}
+
+typedef struct adamw {
+  double beta1, beta2, epsilon, decay;
+} adamw;
+
+/* (w, m, v, g, coef, lr, bc1, bc2) -> w, m, v; the last four are the same in all lanes and what depends on them alone is
+ * hoisted out of the loop. */
+static void adamw_body(cg_ctx *c, void *u, const cg_val *in, cg_val *out) {
+  const adamw *a = u;
+  cg_val w = in[0], g = cg_mul(c, in[3], in[4]), lr = in[5], one = cg_vf(c, 1);
+  cg_val m = cg_fma(c, cg_vf(c, a->beta1), in[1], cg_mul(c, cg_vf(c, 1 - a->beta1), g));
+  cg_val v = cg_fma(c, cg_vf(c, a->beta2), in[2], cg_mul(c, cg_mul(c, cg_vf(c, 1 - a->beta2), g), g));
+  cg_val root = cg_sqrt(c, cg_mul(c, v, cg_div(c, one, in[7])));
+  cg_val step = cg_div(c, cg_mul(c, m, cg_div(c, lr, in[6])), cg_add(c, root, cg_vf(c, a->epsilon)));
+  cg_val kept = cg_fma(c, cg_neg(c, cg_mul(c, lr, cg_vf(c, a->decay))), w, w);
+  out[0] = cg_sub(c, kept, step);
+  out[1] = m;
+  out[2] = v;
+}
+
+bool cg_emit_adamw(cg_node *x) {
+  TT_TRY(cg_float_operands(x));
+  adamw a = {tt_node_float(x->g, x->n, TT_A_BETA1), tt_node_float(x->g, x->n, TT_A_BETA2),
+             tt_node_float(x->g, x->n, TT_A_EPSILON), tt_node_float(x->g, x->n, TT_A_WEIGHT_DECAY)};
+  cg_walk w = cg_walk_over(cg_out_type(x, 0), 4);
+  for (int i = 0; i < 8; i++) cg_walk_in(&w, cg_in_type(x, i));
+  for (int i = 0; i < 3; i++) cg_walk_out(&w, cg_out_type(x, i));
+  cg_walk_done(&w);
+  cg_kernel *k = cg_kernel_begin(x, "");
+  if (k) {
+    cg_val base[CG_WALK_OPS];
+    for (int i = 0; i < 8; i++) base[i] = cg_in(k, i);
+    for (int i = 0; i < 3; i++) base[8 + i] = cg_out(k, i);
+    cg_walk_emit(k, &w, base, adamw_body, &a);
+    cg_kernel_end(k);
+  }
+  cg_launch(x, "", cg_walk_tasks(&w));
+  return true;
+}
