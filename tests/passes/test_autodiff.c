@@ -261,6 +261,10 @@ static void loss_wants_logits(void **state) {
   (void)state;
   tiny t;
   tiny_init(&t);
+  tt_value ids = tt_graph_add_input(t.g, "ids", tt_type_make(TT_I64, SHAPE(2, 3)));
+  assert_int_equal(tiny_run(&t, t.g, tt_pass_find("add_loss")->run), TT_PASS_FAILED);
+  assert_non_null(strstr(t.diag.text, "input 'ids' is i64[2,3]"));
+  tt_val(t.g, ids)->type.dtype = TT_F32;
   tt_graph_set_result(t.g, "features", tiny_param(&t, "x", 0, 1, SHAPE(2, 3, 4)));
   assert_int_equal(tiny_run(&t, t.g, tt_pass_find("add_loss")->run), TT_PASS_FAILED);
   assert_non_null(strstr(t.diag.text, "f32[2,3,4]"));
