@@ -250,3 +250,17 @@ uint64_t tt_plan_unshared_bytes(const tt_graph *g) {
   tt_arena_destroy(scratch);
   return total;
 }
+
+uint64_t tt_plan_peak_bytes(const tt_graph *g) {
+  tt_arena *scratch = tt_arena_create();
+  liveness l = find_liveness(g, scratch);
+  uint64_t peak = 0;
+  for (size_t i = 0; i < l.count; i++) { /* the peak is reached where some buffer begins */
+    uint64_t live = 0;
+    for (size_t k = 0; k < l.count; k++)
+      if (l.buffers[k].begin <= l.buffers[i].begin && l.buffers[i].begin <= l.buffers[k].end) live += l.buffers[k].bytes;
+    if (live > peak) peak = live;
+  }
+  tt_arena_destroy(scratch);
+  return peak;
+}

@@ -9,4 +9,6 @@
 bool tt_plan_check(const tt_graph *g, tt_diag *diag);
 /* The sum of all arena values' sizes: what the step would need if nothing were reused. */
 uint64_t tt_plan_unshared_bytes(const tt_graph *g);
+/* The most that is live at once: no plan can be smaller. */
+uint64_t tt_plan_peak_bytes(const tt_graph *g);
 #endif

@@ -47,7 +47,7 @@ static void random_graphs_never_overlap(void **state) {
     random_graph(&t, seed * 2654435761u);
     tiny_pass(&t, t.g, "plan_memory");
     if (!tt_plan_check(t.g, &t.diag)) fail_msg("seed %u: %s", seed, t.diag.text);
-    assert_true(t.g->arena_bytes <= tt_plan_unshared_bytes(t.g));
+    assert_true(t.g->arena_bytes <= tt_plan_unshared_bytes(t.g) && t.g->arena_bytes >= tt_plan_peak_bytes(t.g));
     for (size_t i = 0; i < t.g->results.count; i++)
       assert_int_equal(tt_val(t.g, t.g->results.data[i].value)->space, TT_SPACE_ARENA);
     tiny_free(&t);
@@ -84,6 +84,7 @@ static void training_step_is_planned(void **state) {
   for (int i = 0; i < train->count; i++) tiny_pass(&t, g, train->passes[i]);
   if (!tt_plan_check(g, &t.diag) || !tt_plan_check(eval, &t.diag)) fail_msg("%s", t.diag.text);
   assert_true(g->arena_bytes < tt_plan_unshared_bytes(g) * 3 / 4);
+  assert_true(g->arena_bytes <= tt_plan_peak_bytes(g) * 5 / 4);
   /* Weights stay where the first plan put them; the moments follow. */
   assert_int_equal(t.m->var_offset.data[3], first);
   assert_int_equal(t.m->vars_bytes, 3 * params_bytes);

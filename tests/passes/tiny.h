@@ -2,6 +2,7 @@
 #ifndef TESTS_PASSES_TINY_H
 #define TESTS_PASSES_TINY_H
 #include "compiler/ir/eval.h"
+#include "compiler/ir/verify.h"
 #include "passes/pass.h"
 #include "passes/plan_memory.h"
 #include <math.h>
@@ -104,6 +105,7 @@ static inline tt_pass_result tiny_run(tiny *t, tt_graph *g, tt_pass_fn *pass) {
   tt_pass_ctx ctx = {.diag = &t->diag, .recipe = &t->recipe, .scratch = tt_arena_create(), .pass = "test"};
   tt_pass_result r = pass(g, &ctx);
   tt_arena_destroy(ctx.scratch);
+  if (r != TT_PASS_FAILED && !tt_verify(g, &t->diag)) fail_msg("%s", t->diag.text);
   return r;
 }
 
