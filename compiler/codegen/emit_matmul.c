@@ -4,7 +4,7 @@
 
 /* One product as the emitter sees it: out[b] = op(A[b]) op(B[b]) for b in the broadcast leading dimensions. */
 typedef struct product {
-  cg_gemm gemm;       /* strides and, per task, M, N and pointers */
+  cg_gemm gemm; /* strides and, per task, M, N and pointers */
   int64_t M, N, K, batch;
   const tt_type *a, *b, *out; /* for the leading dimensions; NULL where there are none */
 } product;
@@ -81,7 +81,10 @@ static bool emit_product(cg_node *x, const product *p) {
 bool cg_emit_linear(cg_node *x) {
   const tt_type *w = cg_in_type(x, 1);
   int64_t D = w->dim[1], C = w->dim[0];
-  product p = {.M = tt_type_rows(cg_in_type(x, 0)), .N = C, .K = D, .batch = 1,
+  product p = {.M = tt_type_rows(cg_in_type(x, 0)),
+               .N = C,
+               .K = D,
+               .batch = 1,
                .gemm = {.a_rs = D, .a_cs = 1, .b_rs = 1, .b_cs = D, .c_rs = C, .alpha = 1}};
   return emit_product(x, &p);
 }
@@ -93,8 +96,12 @@ bool cg_emit_matmul(cg_node *x) {
   bool ta = tt_node_int(x->g, x->n, TT_A_TRANS_A) != 0, tb = tt_node_int(x->g, x->n, TT_A_TRANS_B) != 0;
   int64_t a_rows = a->dim[a->rank - 2], a_cols = tt_type_last(a), b_rows = b->dim[b->rank - 2], b_cols = tt_type_last(b);
   product p = {.M = ta ? a_cols : a_rows, .K = ta ? a_rows : a_cols, .N = tb ? b_rows : b_cols, .a = a, .b = b, .out = out};
-  p.gemm = (cg_gemm){.a_rs = ta ? 1 : a_cols, .a_cs = ta ? a_cols : 1, .b_rs = tb ? 1 : b_cols, .b_cs = tb ? b_cols : 1,
-                     .c_rs = p.N, .alpha = 1};
+  p.gemm = (cg_gemm){.a_rs = ta ? 1 : a_cols,
+                     .a_cs = ta ? a_cols : 1,
+                     .b_rs = tb ? 1 : b_cols,
+                     .b_cs = tb ? b_cols : 1,
+                     .c_rs = p.N,
+                     .alpha = 1};
   p.batch = tt_type_count(out) / (p.M * p.N);
   if (tt_type_count(b) == b_rows * b_cols && !ta && tt_type_count(a) == p.batch * p.M * p.K) {
     p.M *= p.batch;

@@ -46,8 +46,7 @@ static void emit_panel(product *p, cg_val col) {
   cg_loop row;
   cg_loop_begin(c, &row, cg_i64(c, 0), p->rows, p->s.mr, 0, NULL);
   cg_val rs = cg_i64(c, p->n_segments == 1 ? p->N : p->t.cols);
-  cg_val out = p->n_segments == 1 ? c_at(p, row.i, col)
-                                  : cg_gep(c, c->f32, p->sums, cg_add(c, cg_mul(c, row.i, rs), col));
+  cg_val out = p->n_segments == 1 ? c_at(p, row.i, col) : cg_gep(c, c->f32, p->sums, cg_add(c, cg_mul(c, row.i, rs), col));
   cg_val src = cg_select(c, fresh, cg_zeros(c), out), src_rs = cg_select(c, fresh, cg_i64(c, 0), rs);
   cg_val rows = cg_min(c, cg_sub(c, p->rows, row.i), cg_i64(c, p->s.mr));
   cg_val args[] = {p->n, p->base, row.i, out, rs, src, src_rs, bias, rows, cols};

@@ -179,9 +179,9 @@ typedef struct state {
   cg_ctx *c;
   const cg_gemm *d;
   shape t;
-  cg_val pa, pb;               /* scratch */
-  cg_val m, n, whole_m;        /* rows, columns, rows in complete tiles */
-  cg_val k0, kc;               /* this chunk */
+  cg_val pa, pb;        /* scratch */
+  cg_val m, n, whole_m; /* rows, columns, rows in complete tiles */
+  cg_val k0, kc;        /* this chunk */
 } state;
 
 /* Packs what must be packed of A for this chunk: tiles of [kc][mr]. */

@@ -30,7 +30,8 @@ static int code_offset(uint8_t format) { return code_integer(format, 7); }
 
 cg_mx_shape cg_mx_shape_of(const cg_ctx *c, int64_t nb, int64_t chunk, int64_t rows, uint8_t fa, uint8_t fb) {
   int mr = c->target->vector_regs >= 32 ? MX_MR : 4;
-  return (cg_mx_shape){.nb = nb, .chunk = chunk, .rows = (rows + mr - 1) / mr * mr, .mr = mr, .nr = MX_NV * c->W, .fa = fa, .fb = fb};
+  return (cg_mx_shape){
+      .nb = nb, .chunk = chunk, .rows = (rows + mr - 1) / mr * mr, .mr = mr, .nr = MX_NV * c->W, .fa = fa, .fb = fb};
 }
 
 cg_mx_layout cg_mx_layout_of(const cg_mx_shape *s) {
@@ -52,7 +53,8 @@ cg_mx_layout cg_mx_layout_of(const cg_mx_shape *s) {
 static cg_val at_byte(cg_ctx *c, cg_val base, int64_t offset) { return cg_addr(c, c->i8, base, offset); }
 
 static void shared_name(char *name, size_t n, const char *what, const cg_mx_shape *s) {
-  snprintf(name, n, "cg.mx.%s.%lld_%lld_%lld_%d%d", what, (long long)s->nb, (long long)s->chunk, (long long)s->rows, s->fa, s->fb);
+  snprintf(name, n, "cg.mx.%s.%lld_%lld_%lld_%d%d", what, (long long)s->nb, (long long)s->chunk, (long long)s->rows, s->fa,
+           s->fb);
 }
 
 /* Integers of the codes in the low nibbles of a byte vector, plus `offset`. */
@@ -102,12 +104,13 @@ static bool decode_begin(cg_ctx *c, cg_shared *f, const char *what, const cg_mx_
 static cg_val even(cg_ctx *c, cg_val n) { return cg_and(c, cg_add(c, n, cg_i64(c, 1)), cg_i64(c, -2)); }
 
 /* Scales of one row of A: raw, and as the float 2^(raw - 127 - bits). */
-static void decode_a_scales(cg_ctx *c, const cg_shared *f, const cg_mx_shape *s, const cg_mx_layout *l, cg_val row, cg_val *min,
-                            cg_val *max) {
+static void decode_a_scales(cg_ctx *c, const cg_shared *f, const cg_mx_shape *s, const cg_mx_layout *l, cg_val row,
+                            cg_val *min, cg_val *max) {
   cg_val base = cg_shared_arg(f, D_BASE), live = cg_icmp(c, LLVMIntSLT, row, cg_shared_arg(f, D_COUNT_USED));
   cg_val blocks = cg_shared_arg(f, D_BLOCKS);
   cg_val from = cg_mul(c, row, cg_i64(c, s->nb)), to = cg_mul(c, row, cg_i64(c, s->chunk));
-  cg_val raws = cg_gep(c, c->i32, at_byte(c, base, l->a_raw), to), floats = cg_gep(c, c->f32, at_byte(c, base, l->a_scales), to);
+  cg_val raws = cg_gep(c, c->i32, at_byte(c, base, l->a_raw), to),
+         floats = cg_gep(c, c->f32, at_byte(c, base, l->a_scales), to);
   cg_val one = cg_i32(c, SCALE_ONE), down = cg_i32(c, code_bits(s->fa) + code_bits(s->fb));
   cg_loop b;
   cg_loop_begin(c, &b, cg_i64(c, 0), cg_select(c, live, blocks, cg_i64(c, 0)), 1, 2, (cg_val[]){*min, *max});
@@ -131,7 +134,8 @@ static void decode_a_codes(cg_ctx *c, const cg_shared *f, const cg_mx_shape *s, 
   cg_val live = cg_icmp(c, LLVMIntSLT, row, cg_shared_arg(f, D_COUNT_USED));
   cg_val blocks = cg_shared_arg(f, D_BLOCKS);
   cg_val src = cg_gep_bytes(c, cg_shared_arg(f, D_CODES), cg_mul(c, row, cg_i64(c, s->nb * 16)));
-  cg_val dst = cg_gep_bytes(c, at_byte(c, cg_shared_arg(f, D_BASE), l->a_codes), cg_mul(c, row, cg_i64(c, s->chunk * TT_MX_BLOCK)));
+  cg_val dst =
+      cg_gep_bytes(c, at_byte(c, cg_shared_arg(f, D_BASE), l->a_codes), cg_mul(c, row, cg_i64(c, s->chunk * TT_MX_BLOCK)));
   cg_loop b;
   cg_loop_begin(c, &b, cg_i64(c, 0), even(c, blocks), per, 0, NULL);
   cg_val left = cg_mul(c, cg_sub(c, cg_select(c, live, blocks, cg_i64(c, 0)), b.i), cg_i64(c, 4));
@@ -183,7 +187,8 @@ static void decode_b_codes(cg_ctx *c, const cg_shared *f, const cg_mx_shape *s, 
   for (int j = 0; j < c->W; j++) {
     cg_val live = cg_icmp(c, LLVMIntSLT, cg_i64(c, first + j), cg_shared_arg(f, D_COUNT_USED));
     cg_val at = cg_add(c, cg_i64(c, (first + j) * s->nb * 16), cg_mul(c, b.i, cg_i64(c, 16)));
-    rows[j] = cg_load_n(c, cg_gep_bytes(c, cg_shared_arg(f, D_CODES), at), cg_select(c, live, left, cg_i64(c, 0)), cg_vf(c, 0));
+    rows[j] =
+        cg_load_n(c, cg_gep_bytes(c, cg_shared_arg(f, D_CODES), at), cg_select(c, live, left, cg_i64(c, 0)), cg_vf(c, 0));
   }
   cg_transpose(c, rows, c->W);
   for (int i = 0; i < per; i++) {
@@ -362,7 +367,8 @@ static cg_val exact_block(tile *t, cg_val i, cg_val k, int v) {
     acc = c->target->dot_u8s8(c, acc, cg_splat(c, cg_load(c, c->i32, at_byte(c, a, g * 4), 4), c->W),
                               cg_load(c, c->vi, cg_addr(c, c->i32, b, g * t->s->nr + v * c->W), 4));
   cg_val dot = LLVMBuildSIToFP(c->b, cg_sub(c, acc, magic), vd, "");
-  cg_val sb = cg_load(c, c->vi, cg_addr(c, c->i32, cg_gep(c, c->i32, t->b_raw, cg_mul(c, k, cg_i64(c, t->s->nr))), v * c->W), 4);
+  cg_val sb =
+      cg_load(c, c->vi, cg_addr(c, c->i32, cg_gep(c, c->i32, t->b_raw, cg_mul(c, k, cg_i64(c, t->s->nr))), v * c->W), 4);
   cg_val sa = cg_load(c, c->i32, cg_gep(c, c->i32, t->a_raw, cg_add(c, cg_mul(c, i, cg_i64(c, t->s->chunk)), k)), 4);
   sa = cg_splat(c, sa, c->W);
   cg_val nan = cg_or(c, cg_icmp(c, LLVMIntEQ, sa, cg_vi(c, SCALE_NAN)), cg_icmp(c, LLVMIntEQ, sb, cg_vi(c, SCALE_NAN)));
@@ -407,7 +413,8 @@ static void exact_pairs(tile *t) {
 static cg_val ranges_ok(tile *t) {
   cg_ctx *c = t->c;
   int bits = code_bits(t->s->fa) + code_bits(t->s->fb);
-  cg_val range_a = cg_gep(c, c->i64, at_byte(c, t->base, t->l.a_range), cg_div(c, cg_shared_arg(t->f, T_ROW), cg_i64(c, t->s->mr)));
+  cg_val range_a =
+      cg_gep(c, c->i64, at_byte(c, t->base, t->l.a_range), cg_div(c, cg_shared_arg(t->f, T_ROW), cg_i64(c, t->s->mr)));
   cg_val range_b = at_byte(c, t->base, t->l.b_range);
   cg_val min_a = cg_load(c, c->i32, range_a, 4), max_a = cg_load(c, c->i32, at_byte(c, range_a, 4), 4);
   cg_val min_b = cg_load(c, c->i32, range_b, 4), max_b = cg_load(c, c->i32, at_byte(c, range_b, 4), 4);

@@ -7,11 +7,11 @@ enum { MX_MR = 6, MX_NV = 2 };
 
 /* What is fixed of a product's decoded form. */
 typedef struct cg_mx_shape {
-  int64_t nb;              /* blocks along K of the packed operands */
-  int64_t chunk;           /* blocks decoded at a time, even */
-  int64_t rows;            /* of A a task decodes */
-  int mr, nr;              /* register tile */
-  uint8_t fa, fb;          /* formats */
+  int64_t nb;     /* blocks along K of the packed operands */
+  int64_t chunk;  /* blocks decoded at a time, even */
+  int64_t rows;   /* of A a task decodes */
+  int mr, nr;     /* register tile */
+  uint8_t fa, fb; /* formats */
 } cg_mx_shape;
 cg_mx_shape cg_mx_shape_of(const cg_ctx *c, int64_t nb, int64_t chunk, int64_t rows, uint8_t fa, uint8_t fb);
 
@@ -23,7 +23,8 @@ typedef struct cg_mx_layout {
 cg_mx_layout cg_mx_layout_of(const cg_mx_shape *s);
 
 /* Shared functions (see cg_shared_begin). Counts and indices are i64. */
-cg_val cg_mx_decode_a(cg_ctx *c, const cg_mx_shape *s); /* (codes, scales, n_blocks, rows, base): from the chunk's first block */
+cg_val cg_mx_decode_a(cg_ctx *c,
+                      const cg_mx_shape *s); /* (codes, scales, n_blocks, rows, base): from the chunk's first block */
 cg_val cg_mx_decode_b(cg_ctx *c, const cg_mx_shape *s); /* (codes, scales, n_blocks, cols, base) */
 /* (n_blocks, base, row, out, out_rs, src, src_rs, bias, rows, cols): tile at `row` of A times the panel; adds the chunk's
  * pairs to src, then bias, into out. */

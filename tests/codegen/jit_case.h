@@ -1,0 +1,88 @@
+/* One op as a whole graph: built, compiled in memory and run, for tests that compare it with a reference. */
+#ifndef JIT_CASE_H
+#define JIT_CASE_H
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include "compiler/codegen/codegen.h"
+#include "runtime/include/trt_runtime.h"
+
+/* Every value its own place: what plan_memory would do without reuse. */
+static void place_values(tt_graph *g) {
+  uint64_t at = 0;
+  for (size_t v = 0; v < g->values.count; v++) {
+    tt_value_data *d = &g->values.data[v];
+    d->space = TT_SPACE_ARENA;
+    d->offset = at;
+    at += (tt_type_bytes(&d->type) + 127) / 64 * 64;
+  }
+  g->arena_bytes = at;
+}
+
+typedef struct jit_case {
+  tt_module *module;
+  tt_graph *g;
+  tt_arena *arena;
+  cg_jit *jit;
+  tt_type type; /* of the result */
+} jit_case;
+
+/* A graph of one node whose operands are inputs a, b, c ...; NULL-safe only for valid operands. `target` as on the command
+ * line. */
+static jit_case jit_case_open(tt_op op, int n_in, const tt_type *types, int n_attrs, const tt_attr *attrs,
+                              const char *target) {
+  static const char *const names[] = {"a", "b", "c", "d"};
+  jit_case t = {.module = tt_module_create("test"), .arena = tt_arena_create()};
+  tt_diag diag;
+  tt_value in[4];
+  tt_diag_init(&diag, stderr);
+  t.g = tt_graph_create(t.module, "forward");
+  for (int i = 0; i < n_in; i++) in[i] = tt_graph_add_input(t.g, names[i], types[i]);
+  tt_builder b = {.g = t.g, .diag = &diag, .at = TT_NONE};
+  tt_node n = tt_build(&b, op, n_in, in, n_attrs, attrs);
+  assert_int_not_equal(n, TT_NONE);
+  tt_value out = tt_nod(t.g, n)->out[0];
+  tt_graph_set_result(t.g, "out", out);
+  t.type = *tt_typ(t.g, out);
+  place_values(t.g);
+  const cg_target *found = cg_target_find(target, t.arena, &diag);
+  assert_non_null(found);
+  t.jit = cg_jit_compile(t.g, found, &diag);
+  assert_non_null(t.jit);
+  return t;
+}
+
+/* Runs on `threads` threads; the result lives in the case's arena. */
+static tt_tensor jit_case_run(jit_case *t, const tt_tensor *in, int threads) {
+  tt_tensor out = {0};
+  assert_true(trt_threads_init(threads, cg_jit_scratch_bytes(t->jit)));
+  cg_jit_run(t->jit, in, NULL, &out, t->arena);
+  return out;
+}
+
+static void jit_case_close(jit_case *t) {
+  cg_jit_destroy(t->jit);
+  tt_arena_destroy(t->arena);
+  tt_module_destroy(t->module);
+}
+
+/* The instruction sets worth testing on this machine: AVX2 always, AVX-512 with VNNI where present. */
+static const char *const *jit_targets(void) {
+  static const char *list[3];
+  int n = 0;
+#if defined(__x86_64__)
+  list[n++] = "cpu:v3";
+  if (__builtin_cpu_supports("avx512vnni")) list[n++] = "cpu";
+#endif
+  list[n] = NULL;
+  return list;
+}
+
+/* Small deterministic randomness for operands. */
+static uint32_t jit_random(uint32_t *state) {
+  *state = *state * 1664525u + 1013904223u;
+  return *state >> 8;
+}
+#endif
