@@ -10,17 +10,17 @@
  *   packed    one [B,N,3Hd] value holds q, k, v side by side in each row: attention(qkv)
  *   separate  three [B,N,Hd] values: attention(q, k, v)
  *   other     [B,H,N,d] values of any origin: attention on their [B,N,Hd] transposes, made here
- * opt_views cancels the movements behind (and those of `other` where it can). Requires: opt_cse, canon_softmax_safe. Softmax
- * and scores must have no other use. Masks, biases between scores and softmax, and attention between unequal numbers of
- * tokens do not match and stay matmuls, which are as correct and train as well. */
+ * opt_views cancels the movements behind (and those of `other` where it can). Requires: opt_cse, canon_softmax_safe.
+ * Softmax and scores must have no other use. Masks, biases between scores and softmax, and attention between unequal
+ * numbers of tokens do not match and stay matmuls, which are as correct and train as well. */
 #include "passes/match.h"
 #include "passes/view.h"
 
 /* One of q, k, v: element (b, t, h, i) is factor * root[offset + (b N + t) pitch + h d + i]. */
 typedef struct operand {
-  tt_value value;   /* as the matmul takes it */
-  bool transposed;  /* value is [.., d, N] instead of [.., N, d] */
-  bool direct;      /* the formula above holds; else only value does */
+  tt_value value;  /* as the matmul takes it */
+  bool transposed; /* value is [.., d, N] instead of [.., N, d] */
+  bool direct;     /* the formula above holds; else only value does */
   tt_value root;
   int64_t batch, tokens, heads, width, pitch, offset; /* B, N, H, d */
   double factor;
@@ -38,9 +38,12 @@ static bool read_lead(const tt_view *w, operand *o) {
   const int64_t per_image = o->tokens * o->pitch;
   o->batch = o->heads = 1;
   for (int i = 0; i < n; i++) {
-    if (lead[i].stride == per_image && i == 0) o->batch = lead[i].size;
-    else if (lead[i].stride == o->width && i == n - 1) o->heads = lead[i].size;
-    else return false;
+    if (lead[i].stride == per_image && i == 0)
+      o->batch = lead[i].size;
+    else if (lead[i].stride == o->width && i == n - 1)
+      o->heads = lead[i].size;
+    else
+      return false;
   }
   return true;
 }
@@ -156,8 +159,7 @@ static bool attend(tt_match *m, tt_node n) {
   const int n_in = choose_operands(&b, &a, in);
   if (n_in == 0) return false;
   const operand *q = &a.q;
-  const tt_attr attrs[] = {tt_attr_int(TT_A_HEADS, q->heads),
-                           tt_attr_float(TT_A_SCALE, a.scale * a.q.factor * a.k.factor)};
+  const tt_attr attrs[] = {tt_attr_int(TT_A_HEADS, q->heads), tt_attr_float(TT_A_SCALE, a.scale * a.q.factor * a.k.factor)};
   for (int i = 0; i < n_in; i++)
     if (in[i] == TT_NONE) return false;
   const tt_node made = tt_build(&b, TT_OP_ATTENTION, n_in, in, 2, attrs);
@@ -170,6 +172,4 @@ static bool attend(tt_match *m, tt_node n) {
   return tt_match_replace(m, n, tt_match_reshape(&b, y, &to));
 }
 
-tt_pass_result tt_canon_attention(tt_graph *g, tt_pass_ctx *ctx) {
-  return tt_match_run(g, ctx, TT_OP_MATMUL, attend);
-}
+tt_pass_result tt_canon_attention(tt_graph *g, tt_pass_ctx *ctx) { return tt_match_run(g, ctx, TT_OP_MATMUL, attend); }

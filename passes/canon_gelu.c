@@ -3,9 +3,9 @@
  *   x * 0.5 * (1 + erf(x / sqrt(2)))                                   gelu %x {tanh=0}
  *   x * 0.5 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3)))              gelu %x {tanh=1}
  *
- * A product is read as the set of its factors: multiplications that nothing else uses are opened up, constants are collected
- * into one number. Then a GELU is {x, 1 + f(..)} with 0.5. The cubic may be written x*x*x, pow(x, 3), x*pow(x, 2), or with x
- * taken out: x * (1 + 0.044715 x^2). Formulas: Hendrycks and Gimpel 2016. */
+ * A product is read as the set of its factors: multiplications that nothing else uses are opened up, constants are
+ * collected into one number. Then a GELU is {x, 1 + f(..)} with 0.5. The cubic may be written x*x*x, pow(x, 3), x*pow(x,
+ * 2), or with x taken out: x * (1 + 0.044715 x^2). Formulas: Hendrycks and Gimpel 2016. */
 #include <math.h>
 #include "passes/match.h"
 

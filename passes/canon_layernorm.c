@@ -115,6 +115,4 @@ static bool normalise(tt_match *m, tt_node n) {
   return tt_match_replace(m, n, tt_build3(&b, TT_OP_LAYERNORM, f.x, gamma, beta, 1, &epsilon));
 }
 
-tt_pass_result tt_canon_layernorm(tt_graph *g, tt_pass_ctx *ctx) {
-  return tt_match_run(g, ctx, TT_OP_COUNT, normalise);
-}
+tt_pass_result tt_canon_layernorm(tt_graph *g, tt_pass_ctx *ctx) { return tt_match_run(g, ctx, TT_OP_COUNT, normalise); }

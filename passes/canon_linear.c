@@ -5,9 +5,9 @@
  *
  * Three rewrites, to a fixed point:
  *   weight   matmul with a 2-D parameter, or its transpose, as second operand. Where every use of a [D,C] parameter is such
- *            a matmul the parameter itself is transposed (type, initial value, origin_transposed); else the graph transposes.
- *   bias     add of a [C] vector to a linear that nothing else uses and that has no bias yet.
- *   flatten  reshape [..,D] -> [rows,D], linear, reshape back: the linear takes the unflattened operand.
+ *            a matmul the parameter itself is transposed (type, initial value, origin_transposed); else the graph
+ * transposes. bias     add of a [C] vector to a linear that nothing else uses and that has no bias yet. flatten  reshape
+ * [..,D] -> [rows,D], linear, reshape back: the linear takes the unflattened operand.
  *
  * Requires: opt_algebra and opt_views (one transpose at most, trans_b where it could be). Breaks nothing.
  * A matmul of two activations, or of a constant, stays. */
@@ -50,14 +50,23 @@ static bool transposable(const tt_match *m, tt_value var) {
   return seen == m->uses[var];
 }
 
-/* In tiles, so that both sides stay in cache: large models move hundreds of megabytes here. */
+enum { TILE = 16 }; /* floats of a cache line */
+
+/* to[j0..][i0..] = from[i0..][j0..]^T, h rows and w columns of from. */
+static void transpose_tile(const float *from, float *to, int64_t rows, int64_t cols, int64_t h, int64_t w) {
+  float tile[TILE][TILE];
+  for (int64_t i = 0; i < h; i++)
+    for (int64_t j = 0; j < w; j++) tile[j][i] = from[i * cols + j];
+  for (int64_t j = 0; j < w; j++) memcpy(to + j * rows, tile[j], sizeof(float) * (size_t)h);
+}
+
+/* By tiles, each line read and written once: large models move hundreds of megabytes here, in strides that share a cache
+ * set. */
 static void transpose_floats(const float *from, float *to, int64_t rows, int64_t cols) {
-  enum { TILE = 32 };
-  for (int64_t i0 = 0; i0 < rows; i0 += TILE)
-    for (int64_t j = 0; j < cols; j++) {
-      const int64_t end = i0 + TILE < rows ? i0 + TILE : rows;
-      for (int64_t i = i0; i < end; i++) to[j * rows + i] = from[i * cols + j];
-    }
+  for (int64_t i = 0; i < rows; i += TILE)
+    for (int64_t j = 0; j < cols; j += TILE)
+      transpose_tile(from + i * cols + j, to + j * rows + i, rows, cols, rows - i < TILE ? rows - i : TILE,
+                     cols - j < TILE ? cols - j : TILE);
 }
 
 /* [D,C] -> [C,D] in place. The matmuls that use it keep their meaning by trans_b. */
@@ -135,8 +144,8 @@ static bool match_flatten(tt_match *m, tt_node n) {
   b.loc = d->loc;
   const tt_value bias = d->n_in == 3 ? d->in[2] : TT_NONE;
   const tt_value w = d->in[1];
-  const tt_value wide = bias == TT_NONE ? tt_build2(&b, TT_OP_LINEAR, x, w, 0, NULL)
-                                        : tt_build3(&b, TT_OP_LINEAR, x, w, bias, 0, NULL);
+  const tt_value wide =
+      bias == TT_NONE ? tt_build2(&b, TT_OP_LINEAR, x, w, 0, NULL) : tt_build3(&b, TT_OP_LINEAR, x, w, bias, 0, NULL);
   return tt_match_replace(m, n, wide);
 }
 

@@ -34,8 +34,13 @@ static bool find_patches(const tt_graph *g, tt_node n, patches *out) {
   if (!ints_all(g, n, TT_A_PADS, 0) || !ints_all(g, n, TT_A_DILATIONS, 1)) return false;
   for (int i = 0; i < 2; i++)
     if ((strides ? strides->as.ints.v[i] : 1) != w->dim[2 + i]) return false;
-  *out = (patches){.batch = x->dim[0], .channels = x->dim[1], .rows = y->dim[2], .cols = y->dim[3],
-                   .p = w->dim[2], .q = w->dim[3], .dim = w->dim[0]};
+  *out = (patches){.batch = x->dim[0],
+                   .channels = x->dim[1],
+                   .rows = y->dim[2],
+                   .cols = y->dim[3],
+                   .p = w->dim[2],
+                   .q = w->dim[3],
+                   .dim = w->dim[0]};
   return true;
 }
 

@@ -5,8 +5,9 @@
  *   %3 = where %2, (const), %1           (uses of %3 take %1)
  *
  * softmax makes a NaN of finite numbers only where a whole row is -inf, which takes a mask. So the guard stays where a
- * `where`, or an added tensor that is not a constant with a finite number in every row, stands before the softmax. A NaN that comes
- * in from elsewhere is an error of training that the guard would hide: without it the step stops and names the tensor. */
+ * `where`, or an added tensor that is not a constant with a finite number in every row, stands before the softmax. A NaN
+ * that comes in from elsewhere is an error of training that the guard would hide: without it the step stops and names the
+ * tensor. */
 #include <math.h>
 #include "passes/match.h"
 

@@ -11,7 +11,7 @@
 typedef struct tt_match {
   tt_graph *g;
   tt_pass_ctx *ctx;
-  uint32_t *uses;  /* by value, for the values there were at the start of the round */
+  uint32_t *uses; /* by value, for the values there were at the start of the round */
   size_t n_values;
 } tt_match;
 

@@ -5,6 +5,7 @@
  *   where(constant c, a, b)                         a or b
  *   x / c                                           x * (1/c)              f32: one rounding instead of another
  *   (x * c1) * c2                                   x * (c1 c2)            where the inner product has no other use
+ *   pow(x, 2), pow(x, 3), pow(x, 0.5)               x*x, x*x*x, sqrt(x)    which have kernels and gradients
  *   gather(x, constant index)                       slice, then reshape
  *   matmul(a, transpose(b))                         matmul(a, b) {trans_b} where the last two dimensions are swapped
  *
@@ -83,16 +84,33 @@ static tt_value swapped_last(const tt_graph *g, tt_value v) {
   return rank >= 2 && perm[rank - 1] == rank - 2 ? tt_nod(g, n)->in[0] : TT_NONE;
 }
 
+/* Takes off all such transposes; *flag changes with each. */
+static tt_value unswap(const tt_graph *g, tt_value v, int64_t *flag) {
+  for (tt_value x; (x = swapped_last(g, v)) != TT_NONE; v = x) *flag ^= 1;
+  return v;
+}
+
 static bool transposed_operands(tt_match *m, tt_node n) {
   tt_graph *g = m->g;
   const tt_value *in = tt_nod(g, n)->in;
-  const tt_value a = swapped_last(g, in[0]), b = swapped_last(g, in[1]);
-  if (a == TT_NONE && b == TT_NONE) return false;
-  const tt_value x = a == TT_NONE ? in[0] : a, y = b == TT_NONE ? in[1] : b;
-  const tt_attr flags[] = {tt_attr_int(TT_A_TRANS_A, tt_node_int(g, n, TT_A_TRANS_A) ^ (a != TT_NONE)),
-                           tt_attr_int(TT_A_TRANS_B, tt_node_int(g, n, TT_A_TRANS_B) ^ (b != TT_NONE))};
+  int64_t trans_a = tt_node_int(g, n, TT_A_TRANS_A), trans_b = tt_node_int(g, n, TT_A_TRANS_B);
+  const tt_value a = unswap(g, in[0], &trans_a), b = unswap(g, in[1], &trans_b);
+  if (a == in[0] && b == in[1]) return false;
+  const tt_attr flags[] = {tt_attr_int(TT_A_TRANS_A, trans_a), tt_attr_int(TT_A_TRANS_B, trans_b)};
   tt_builder builder = tt_match_builder(m, n);
-  return tt_match_replace(m, n, tt_build2(&builder, TT_OP_MATMUL, x, y, 2, flags));
+  return tt_match_replace(m, n, tt_build2(&builder, TT_OP_MATMUL, a, b, 2, flags));
+}
+
+static bool power(tt_match *m, tt_node n) {
+  const tt_value x = tt_nod(m->g, n)->in[0];
+  double c;
+  if (!tt_const_splat(m->g, tt_nod(m->g, n)->in[1], &c) || (c != 2 && c != 3 && c != 0.5)) return false;
+  if (!tt_match_same_type(m->g, x, tt_nod(m->g, n)->out[0])) return false;
+  tt_builder b = tt_match_builder(m, n);
+  if (c == 0.5) return tt_match_replace(m, n, tt_build1(&b, TT_OP_SQRT, x, 0, NULL));
+  tt_value y = tt_build2(&b, TT_OP_MUL, x, x, 0, NULL);
+  if (c == 3) y = tt_build2(&b, TT_OP_MUL, y, x, 0, NULL);
+  return tt_match_replace(m, n, y);
 }
 
 static bool simplify(tt_match *m, tt_node n) {
@@ -103,6 +121,7 @@ static bool simplify(tt_match *m, tt_node n) {
   switch (d->op) {
   case TT_OP_MUL:
   case TT_OP_DIV: return merge_factors(m, n);
+  case TT_OP_POW: return power(m, n);
   case TT_OP_GATHER: return slice_for_gather(m, n);
   case TT_OP_MATMUL: return transposed_operands(m, n);
   default: return false;

@@ -1,8 +1,9 @@
-/* Strided views: what a chain of reshapes, transposes and slices does to addresses, whatever nodes an exporter spelled it with.
+/* Strided views: what a chain of reshapes, transposes and slices does to addresses, whatever nodes an exporter spelled it
+ * with.
  *
- * Element (i0, i1, ...) of the viewed value is element offset + sum over atoms (index * stride) of the root, which is read as
- * row-major memory. A dimension of the value is made of zero or more atoms, outermost first: a dimension of size 1 of none,
- * one that a reshape has joined from a transposed value of several. Atoms are as few as can be (neighbours that one
+ * Element (i0, i1, ...) of the viewed value is element offset + sum over atoms (index * stride) of the root, which is read
+ * as row-major memory. A dimension of the value is made of zero or more atoms, outermost first: a dimension of size 1 of
+ * none, one that a reshape has joined from a transposed value of several. Atoms are as few as can be (neighbours that one
  * stride can walk are one atom), so two chains that move data alike have equal views. */
 #ifndef TT_VIEW_H
 #define TT_VIEW_H
@@ -27,6 +28,7 @@ typedef struct tt_view {
 
 /* Traces v back as far as a view can say; at worst root is v itself. */
 tt_view tt_view_trace(const tt_graph *g, tt_value v, unsigned through);
-/* The atoms of dimensions [begin, end), neighbours joined across dimensions where one stride walks them; returns how many. */
+/* The atoms of dimensions [begin, end), neighbours joined across dimensions where one stride walks them; returns how many.
+ */
 int tt_view_atoms(const tt_view *w, int begin, int end, tt_atom *out);
 #endif

@@ -40,7 +40,8 @@ static inline tt_builder *at_end(bench *t) {
   return &t->b;
 }
 
-#define DIMS(...) (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__}
+#define DIMS(...)                                                                                                          \
+  (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]) { __VA_ARGS__ }
 
 /* Numbers in [-1, 1) that depend on i and seed alone. */
 static inline double noise(uint64_t seed, uint64_t i) {
@@ -59,8 +60,12 @@ static inline tt_value param(bench *t, const char *name, int rank, const int64_t
   const tt_type type = tt_type_make(TT_F32, rank, dim);
   float *init = TT_NEW_N(t->m->arena, float, tt_type_count(&type));
   for (int64_t i = 0; i < tt_type_count(&type); i++) init[i] = (float)noise(t->m->vars.count + 100, (uint64_t)i);
-  const tt_var var = {.name = tt_arena_str(t->m->arena, name), .type = type, .role = TT_VAR_PARAM, .init = init,
-                      .copy_of = TT_NONE, .origin = name};
+  const tt_var var = {.name = tt_arena_str(t->m->arena, name),
+                      .type = type,
+                      .role = TT_VAR_PARAM,
+                      .init = init,
+                      .copy_of = TT_NONE,
+                      .origin = name};
   return tt_graph_var(t->g, tt_module_add_var(t->m, var));
 }
 

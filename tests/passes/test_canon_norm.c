@@ -139,8 +139,8 @@ static void softmax_safe_keeps(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(layernorm),  cmocka_unit_test(layernorm_keeps), cmocka_unit_test(gelu_erf),
-      cmocka_unit_test(gelu_tanh),  cmocka_unit_test(gelu_keeps),      cmocka_unit_test(softmax_safe),
+      cmocka_unit_test(layernorm),          cmocka_unit_test(layernorm_keeps), cmocka_unit_test(gelu_erf),
+      cmocka_unit_test(gelu_tanh),          cmocka_unit_test(gelu_keeps),      cmocka_unit_test(softmax_safe),
       cmocka_unit_test(softmax_safe_keeps),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

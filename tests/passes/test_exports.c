@@ -1,5 +1,5 @@
-/* The forward pipeline on models as exporters write them: every pass keeps the meaning, and what is left are the ops that the
- * rest of the compiler knows kernels and gradients for. Skips where ../shared/models is absent. */
+/* The forward pipeline on models as exporters write them: every pass keeps the meaning, and what is left are the ops that
+ * the rest of the compiler knows kernels and gradients for. Skips where ../shared/models is absent. */
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
@@ -29,7 +29,8 @@ static void run_forward(bench *t, bool compare) {
     assert_int_equal(run_pass(t, name), TT_PASS_UNCHANGED);
     if (!compare || said == TT_PASS_UNCHANGED) continue;
     const tt_tensor *after = evaluate(t->g, arena);
-    if (distance(&before[0], &after[0]) > 1e-6) fail_msg("%s changes the result by %g", name, distance(&before[0], &after[0]));
+    if (distance(&before[0], &after[0]) > 1e-6)
+      fail_msg("%s changes the result by %g", name, distance(&before[0], &after[0]));
   }
   tt_arena_destroy(arena);
 }
@@ -74,9 +75,9 @@ static void expect_ops(const bench *t, const expected *e, int n) {
 static void timm(const char *name) {
   bench t = load(name, 2);
   run_forward(&t, true);
-  const expected ops[] = {{TT_OP_LINEAR, 18},   {TT_OP_LAYERNORM, 9}, {TT_OP_ATTENTION, 4}, {TT_OP_GELU, 4},
+  const expected ops[] = {{TT_OP_LINEAR, 18},    {TT_OP_LAYERNORM, 9}, {TT_OP_ATTENTION, 4}, {TT_OP_GELU, 4},
                           {TT_OP_TRANSPOSE, -1}, {TT_OP_RESHAPE, -1},  {TT_OP_CONCAT, 1},    {TT_OP_EXPAND, -1},
-                          {TT_OP_ADD, 9},       {TT_OP_SLICE, 1}};
+                          {TT_OP_ADD, 9},        {TT_OP_SLICE, 1}};
   expect_ops(&t, ops, (int)(sizeof ops / sizeof *ops));
   assert_true(count_op(t.g, TT_OP_TRANSPOSE) <= 1);
   assert_int_equal(tt_nod(t.g, find_op(t.g, TT_OP_ATTENTION))->n_in, 1);
@@ -98,9 +99,9 @@ static void hugging_face(void **state) {
   (void)state;
   bench t = load("hf_vit_dy18.onnx", 2);
   run_forward(&t, true);
-  const expected ops[] = {{TT_OP_LINEAR, 26},   {TT_OP_LAYERNORM, 9}, {TT_OP_ATTENTION, 4}, {TT_OP_GELU, 4},
+  const expected ops[] = {{TT_OP_LINEAR, 26},    {TT_OP_LAYERNORM, 9}, {TT_OP_ATTENTION, 4}, {TT_OP_GELU, 4},
                           {TT_OP_TRANSPOSE, -1}, {TT_OP_RESHAPE, -1},  {TT_OP_CONCAT, 1},    {TT_OP_EXPAND, -1},
-                          {TT_OP_ADD, 9},       {TT_OP_SLICE, 1}};
+                          {TT_OP_ADD, 9},        {TT_OP_SLICE, 1}};
   expect_ops(&t, ops, (int)(sizeof ops / sizeof *ops));
   assert_true(count_op(t.g, TT_OP_TRANSPOSE) <= 1);
   bench_close(&t);

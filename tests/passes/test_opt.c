@@ -94,6 +94,18 @@ static void algebra_factors(void **state) {
   bench_close(&t);
 }
 
+static void algebra_powers(void **state) {
+  (void)state;
+  bench t = bench_open();
+  const tt_value x = op1(&t, TT_OP_EXP, input(&t, "x", DIMS(2, 3)));
+  tt_value y = op2(&t, TT_OP_POW, x, number(&t, 2));
+  y = op2(&t, TT_OP_ADD, y, op2(&t, TT_OP_POW, x, number(&t, 3)));
+  result(&t, "y", op2(&t, TT_OP_ADD, y, op2(&t, TT_OP_POW, x, number(&t, 0.5))));
+  check_pass(&t, "opt_algebra", TT_PASS_CHANGED);
+  assert_int_equal(count_op(t.g, TT_OP_POW), 0);
+  bench_close(&t);
+}
+
 static void algebra_gather_and_matmul(void **state) {
   (void)state;
   bench t = bench_open();
@@ -123,6 +135,19 @@ static void algebra_keeps(void **state) {
   result(&t, "c", shared);
   result(&t, "d", op2(&t, TT_OP_MUL, x, zeros[0]));
   check_pass(&t, "opt_algebra", TT_PASS_UNCHANGED);
+  bench_close(&t);
+}
+
+/* Long chains settle in few rounds. */
+static void algebra_chains(void **state) {
+  (void)state;
+  bench t = bench_open();
+  tt_value x = input(&t, "x", DIMS(3, 3)), y = x;
+  for (int i = 0; i < 201; i++) x = transpose(&t, x, DIMS(1, 0));
+  for (int i = 0; i < 200; i++) y = op2(&t, TT_OP_MUL, y, number(&t, i % 2 ? 2 : 0.5));
+  result(&t, "y", op2(&t, TT_OP_MATMUL, y, x));
+  check_pass(&t, "opt_algebra", TT_PASS_CHANGED);
+  assert_int_equal(count_nodes(t.g), 1);
   bench_close(&t);
 }
 
@@ -203,14 +228,15 @@ static void views_random(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(pipelines_name_passes),
-      cmocka_unit_test(fold),           cmocka_unit_test(fold_leaves_parameters),
-      cmocka_unit_test(cse),            cmocka_unit_test(cse_tells_apart),
-      cmocka_unit_test(dce),            cmocka_unit_test(algebra_identities),
-      cmocka_unit_test(algebra_factors), cmocka_unit_test(algebra_gather_and_matmul),
-      cmocka_unit_test(algebra_keeps),  cmocka_unit_test(views_cancel),
-      cmocka_unit_test(views_join),     cmocka_unit_test(views_of_size_one),
-      cmocka_unit_test(views_keep),     cmocka_unit_test(views_random),
+      cmocka_unit_test(pipelines_name_passes),  cmocka_unit_test(fold),
+      cmocka_unit_test(fold_leaves_parameters), cmocka_unit_test(cse),
+      cmocka_unit_test(cse_tells_apart),        cmocka_unit_test(dce),
+      cmocka_unit_test(algebra_identities),     cmocka_unit_test(algebra_factors),
+      cmocka_unit_test(algebra_powers),         cmocka_unit_test(algebra_gather_and_matmul),
+      cmocka_unit_test(algebra_keeps),          cmocka_unit_test(algebra_chains),
+      cmocka_unit_test(views_cancel),           cmocka_unit_test(views_join),
+      cmocka_unit_test(views_of_size_one),      cmocka_unit_test(views_keep),
+      cmocka_unit_test(views_random),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
