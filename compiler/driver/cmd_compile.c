@@ -1,0 +1,93 @@
+/* tetrac compile. */
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include "compiler/driver/commands.h"
+#include "compiler/driver/compile.h"
+
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static bool emit_kind(const char *emit, cg_format *format, bool *link) {
+  static const struct {
+    const char *name;
+    cg_format format;
+    bool link;
+  } kinds[] = {{"exe", CG_OBJ, true}, {"obj", CG_OBJ, false}, {"asm", CG_ASM, false}, {"llvm", CG_LLVM, false}};
+  for (int i = 0; i < 4; i++) {
+    if (strcmp(emit, kinds[i].name) != 0) continue;
+    *format = kinds[i].format;
+    *link = kinds[i].link;
+    return true;
+  }
+  fprintf(stderr, "tetrac compile: --emit is one of exe, obj, asm, llvm, not '%s'\n", emit);
+  return false;
+}
+
+static bool write_output(tt_session *s, const char *out, bool link, const uint8_t *data, size_t bytes) {
+  if (link) return tt_link(data, bytes, out, &s->diag);
+  if (strcmp(out, "-") == 0) return fwrite(data, 1, bytes, stdout) == bytes && fflush(stdout) == 0;
+  if (tt_write_file(out, data, bytes)) return true;
+  tt_error(&s->diag, (tt_loc){.file = out}, "cannot write: %s", strerror(errno));
+  return false;
+}
+
+static void summary(const tt_session *s, const char *out, const char *target, double seconds) {
+  int linears = 0;
+  TT_FOR_NODES(tt_module_find_graph(s->module, "forward"), n)
+    linears += tt_nod(tt_module_find_graph(s->module, "forward"), n)->op == TT_OP_MX_GEMM;
+  struct stat st = {0};
+  stat(out, &st);
+  fprintf(stderr, "%s: recipe %s, %d linears in MXFP4, %s, %.1f MB, %.1f s\n", out, s->recipe->name, linears, target,
+          (double)st.st_size / 1e6, seconds);
+}
+
+int tt_cmd_compile(int argc, char **argv) {
+  tt_request r = {.recipe = "tetrajet"};
+  const char *out = NULL, *emit = "exe";
+  bool quiet = false;
+  const tt_option options[] = {
+      {"-o", TT_OPT_STRING, &out, "FILE", "the trainer (or object, assembly, LLVM text) to write", false},
+      {"--recipe", TT_OPT_STRING, &r.recipe, "NAME|FILE", "how to quantize and train (default tetrajet; 'tetrac list recipes')", false},
+      {"--set", TT_OPT_LIST, &r.sets, "KEY=VALUE", "override one key of the recipe, e.g. q3.rounding=nearest", false},
+      {"--batch", TT_OPT_INT, &r.batch, "N", "images a step, where the model leaves it open (default 128)", false},
+      {"--target", TT_OPT_STRING, &r.target, "TARGET", "cpu, cpu:FEATURES or a triple (default cpu: this machine)", false},
+      {"--emit", TT_OPT_STRING, &emit, "KIND", "exe, obj, asm or llvm (default exe)", false},
+      {"--quiet", TT_OPT_FLAG, &quiet, NULL, "say nothing but errors", false},
+  };
+  const tt_command cmd = {"compile", "MODEL.onnx -o TRAINER [options]",
+                          "Compiles an ONNX model into a self-contained program that trains it.", options,
+                          sizeof options / sizeof *options, 1, 1};
+  tt_strings args = {0};
+  cg_format format = CG_OBJ;
+  bool link = true;
+  tt_options_result parsed = tt_options_parse(&cmd, argc, argv, &args);
+  if (parsed == TT_OPTIONS_OK && !out) {
+    fprintf(stderr, "tetrac compile: -o FILE is missing\n");
+    parsed = TT_OPTIONS_BAD;
+  }
+  if (parsed == TT_OPTIONS_OK && (!emit_kind(emit, &format, &link) || r.batch < 0)) parsed = TT_OPTIONS_BAD;
+  int code = parsed == TT_OPTIONS_BAD ? TT_EXIT_USAGE : TT_EXIT_OK;
+  if (parsed == TT_OPTIONS_OK) {
+    double start = now();
+    tt_session s;
+    uint8_t *data = NULL;
+    size_t bytes = 0;
+    r.model = args.data[0];
+    const cg_target *target = NULL;
+    bool ok = tt_session_open(&s, &r, true);
+    if (ok && s.notes && !quiet) fputs(s.notes, stderr);
+    if (ok) target = cg_target_find(r.target ? r.target : "cpu", s.arena, &s.diag);
+    ok = ok && target && tt_session_emit(&s, target, format, &data, &bytes) && write_output(&s, out, link, data, bytes);
+    if (ok && !quiet) summary(&s, out, cg_target_describe(target), now() - start);
+    code = ok ? TT_EXIT_OK : TT_EXIT_ERROR;
+    tt_session_close(&s);
+  }
+  tt_vec_free(&args);
+  tt_vec_free(&r.sets);
+  return code;
+}

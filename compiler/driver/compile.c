@@ -1,0 +1,132 @@
+/* Requests to sessions: import, pipelines, emission. */
+#include "compiler/driver/compile.h"
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char *const entry_names[] = {"train", "grad", "eval"};
+enum { N_ENTRIES = sizeof entry_names / sizeof *entry_names };
+
+/* First of the candidates, relative to the executable's folder, that exists. */
+static const char *beside_executable(tt_arena *arena, int n, const char *const *candidates) {
+  char exe[PATH_MAX];
+  ssize_t len = readlink("/proc/self/exe", exe, sizeof exe - 1);
+  if (len <= 0) return NULL;
+  exe[len] = 0;
+  char *slash = strrchr(exe, '/');
+  if (slash) *slash = 0;
+  for (int i = 0; i < n; i++) {
+    const char *path = tt_arena_printf(arena, "%s/%s", exe, candidates[i]);
+    if (access(path, R_OK) == 0) return path;
+  }
+  return NULL;
+}
+
+const char *tt_recipe_dir(tt_arena *arena) {
+  const char *env = getenv("TETRAC_RECIPES");
+  if (env) return env;
+  static const char *const candidates[] = {"recipes", "../recipes", "../../recipes", "../share/tetrac/recipes"};
+  return beside_executable(arena, 4, candidates);
+}
+
+const char *tt_runtime_library(tt_arena *arena) {
+  const char *env = getenv("TETRAC_RUNTIME");
+  if (env) return env;
+  static const char *const candidates[] = {"libtetrac_rt.a", "../libtetrac_rt.a", "../lib/tetrac/libtetrac_rt.a",
+                                           "../lib/x86_64-linux-gnu/tetrac/libtetrac_rt.a",
+                                           "../lib/aarch64-linux-gnu/tetrac/libtetrac_rt.a"};
+  return beside_executable(arena, 5, candidates);
+}
+
+bool tt_session_import(tt_session *s, const tt_request *r) {
+  *s = (tt_session){.arena = tt_arena_create()};
+  tt_diag_init(&s->diag, stderr);
+  s->recipe = tt_recipe_load(r->recipe ? r->recipe : "fp32", tt_recipe_dir(s->arena), (int)r->sets.count, r->sets.data,
+                             s->arena, &s->diag);
+  if (!s->recipe) return false;
+  s->model = tt_onnx_load(r->model, s->arena, &s->diag);
+  if (!s->model) return false;
+  s->module = tt_onnx_import(s->model, r->batch, &s->notes, &s->diag);
+  if (!s->module) return false;
+  s->shown = tt_module_find_graph(s->module, "forward");
+  TT_ASSERT(s->shown);
+  return true;
+}
+
+bool tt_session_open(tt_session *s, const tt_request *r, bool entries) {
+  TT_TRY(tt_session_import(s, r));
+  if (r->after && !tt_pass_find(r->after)) {
+    tt_error(&s->diag, (tt_loc){0}, "no pass is called '%s'; 'tetrac list passes' names them", r->after);
+    return false;
+  }
+  tt_manager m = {.recipe = s->recipe, .diag = &s->diag, .stop_after = r->after};
+  tt_graph *forward = s->shown;
+  TT_TRY(tt_run_pipeline(&m, forward, "forward"));
+  for (int i = 0; entries && i < N_ENTRIES && !m.stopped; i++) {
+    s->shown = tt_graph_clone(forward, entry_names[i]);
+    TT_TRY(tt_run_pipeline(&m, s->shown, entry_names[i]));
+  }
+  if (entries && !m.stopped) s->shown = tt_module_find_graph(s->module, "train");
+  return true;
+}
+
+void tt_session_close(tt_session *s) {
+  tt_module_destroy(s->module);
+  tt_diag_free(&s->diag);
+  tt_arena_destroy(s->arena);
+}
+
+/* FNV-1a over what a checkpoint must agree on: each var's name, role and type. */
+static uint64_t fingerprint(const tt_module *m) {
+  uint64_t h = 0xcbf29ce484222325u;
+  for (size_t i = 0; i < m->vars.count; i++) {
+    char type[TT_TYPE_TEXT];
+    const tt_var *v = &m->vars.data[i];
+    tt_type_print(&v->type, type, sizeof type);
+    const char *const parts[] = {v->name, type, v->role == TT_VAR_PARAM ? "p" : "s"};
+    for (int p = 0; p < 3; p++)
+      for (const char *c = parts[p];; c++) {
+        h = (h ^ (unsigned char)*c) * 0x100000001b3u;
+        if (!*c) break;
+      }
+  }
+  return h;
+}
+
+static trt_defaults defaults_of(const tt_recipe *r) {
+  return (trt_defaults){.lr = r->lr, .min_lr = r->min_lr, .beta1 = r->beta1, .beta2 = r->beta2, .eps = r->eps,
+                        .weight_decay = r->weight_decay, .clip_norm = r->clip_norm, .label_smoothing = r->label_smoothing,
+                        .warmup_epochs = r->warmup_epochs, .epochs = r->epochs, .seed = r->seed, .cosine = r->cosine};
+}
+
+static uint64_t batch_of(const tt_module *m) {
+  const tt_graph *g = tt_module_find_graph(m, "forward");
+  const tt_type *images = tt_typ(g, g->inputs.data[0]);
+  return images->rank ? (uint64_t)images->dim[0] : 1;
+}
+
+bool tt_session_emit(tt_session *s, const cg_target *target, cg_format format, uint8_t **data, size_t *bytes) {
+  tt_onnx_image image;
+  TT_TRY(tt_onnx_image_build(s->model, s->module, s->arena, &image, &s->diag));
+  trt_patch *patches = TT_NEW_N(s->arena, trt_patch, image.n_patches);
+  for (int i = 0; i < image.n_patches; i++)
+    patches[i] = (trt_patch){image.patches[i].var, image.patches[i].offset, image.patches[i].bytes};
+  tt_strbuf recipe = {0};
+  tt_recipe_print(s->recipe, &recipe);
+  cg_program p = {.module = s->module,
+                  .entries = entry_names,
+                  .n_entries = N_ENTRIES,
+                  .recipe_text = recipe.data,
+                  .info_json = tt_info_json(s->module, s->recipe, s->arena),
+                  .defaults = defaults_of(s->recipe),
+                  .image = image.data,
+                  .image_bytes = image.bytes,
+                  .patches = patches,
+                  .n_patches = image.n_patches,
+                  .batch = batch_of(s->module),
+                  .fingerprint = fingerprint(s->module)};
+  bool ok = cg_emit_program(&p, target, format, data, bytes, s->arena, &s->diag);
+  tt_strbuf_free(&recipe);
+  return ok;
+}

@@ -1,0 +1,67 @@
+/* The facts of a compiled program, for `TRAINER info` and `tetrac inspect --format json`. */
+#include <cjson/cJSON.h>
+#include <stdlib.h>
+#include <string.h>
+#include "compiler/driver/compile.h"
+
+typedef struct macs {
+  double mx, f32; /* multiply-adds */
+} macs;
+
+/* Multiply-adds of the products a node makes: the rest of a step is small beside them and not counted. */
+static void count_node(const tt_graph *g, tt_node n, macs *m) {
+  const tt_node_data *d = tt_nod(g, n);
+  const tt_type *out = tt_typ(g, d->out[0]), *a = tt_typ(g, d->in[0]);
+  double count = (double)tt_type_count(out);
+  switch (d->op) {
+  case TT_OP_MX_GEMM: m->mx += count * (double)tt_type_last(a); break;
+  case TT_OP_LINEAR: m->f32 += count * (double)tt_type_last(a); break;
+  case TT_OP_MATMUL: m->f32 += count * (double)a->dim[tt_node_int(g, n, TT_A_TRANS_A) ? a->rank - 2 : a->rank - 1]; break;
+  case TT_OP_ATTENTION: m->f32 += 2 * count * (double)out->dim[1]; break; /* q k^T and p v over N keys */
+  case TT_OP_ATTENTION_GRAD: m->f32 += 5 * (double)tt_type_count(a) * (double)a->dim[1]; break; /* s, dp, dq, dk, dv */
+  default: break;
+  }
+}
+
+static cJSON *entry_json(const tt_graph *g) {
+  macs m = {0};
+  int nodes = 0;
+  TT_FOR_NODES(g, n) {
+    count_node(g, n, &m);
+    nodes++;
+  }
+  cJSON *e = cJSON_CreateObject();
+  cJSON_AddStringToObject(e, "name", g->name);
+  cJSON_AddNumberToObject(e, "nodes", nodes);
+  cJSON_AddNumberToObject(e, "arena_bytes", (double)g->arena_bytes);
+  cJSON_AddNumberToObject(e, "macs_mxfp4", m.mx);
+  cJSON_AddNumberToObject(e, "macs_float32", m.f32);
+  cJSON_AddNumberToObject(e, "mxfp4_share", m.mx + m.f32 > 0 ? m.mx / (m.mx + m.f32) : 0);
+  return e;
+}
+
+char *tt_info_json(const tt_module *module, const tt_recipe *recipe, tt_arena *arena) {
+  cJSON *root = cJSON_CreateObject();
+  double params = 0, quantized = 0;
+  for (size_t i = 0; i < module->vars.count; i++)
+    if (module->vars.data[i].role == TT_VAR_PARAM) params += (double)tt_type_count(&module->vars.data[i].type);
+  const tt_graph *forward = tt_module_find_graph(module, "forward");
+  TT_FOR_NODES(forward, n) {
+    const tt_node_data *d = tt_nod(forward, n);
+    if (d->op == TT_OP_MX_QUANTIZE && tt_val(forward, d->in[0])->kind == TT_VALUE_VAR)
+      quantized += (double)tt_type_count(tt_typ(forward, d->in[0]));
+  }
+  cJSON_AddStringToObject(root, "model", module->name);
+  cJSON_AddStringToObject(root, "recipe", recipe->name);
+  cJSON_AddNumberToObject(root, "parameters", params);
+  cJSON_AddNumberToObject(root, "parameters_mxfp4", quantized);
+  cJSON_AddNumberToObject(root, "variables_bytes", (double)module->vars_bytes);
+  cJSON *entries = cJSON_AddArrayToObject(root, "entries");
+  for (size_t i = 0; i < module->graphs.count; i++)
+    if (module->graphs.data[i] != forward) cJSON_AddItemToArray(entries, entry_json(module->graphs.data[i]));
+  char *text = cJSON_Print(root);
+  char *copy = tt_arena_str(arena, text ? text : "{}");
+  free(text);
+  cJSON_Delete(root);
+  return copy;
+}
