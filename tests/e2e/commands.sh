@@ -1,0 +1,39 @@
+#!/bin/sh
+# The command line as a user meets it: help, lists, usage errors (2), user errors (1), every inspect and emit format.
+. "$(dirname "$0")/common.sh"
+expect 0 "$tetrac" --help
+says "tetrac compile"
+for c in new compile inspect run list; do expect 0 "$tetrac" $c --help; says "usage: tetrac $c"; done
+for l in ops passes recipes models targets; do expect 0 "$tetrac" list $l; done
+expect 2 "$tetrac"
+expect 2 "$tetrac" frobnicate
+expect 2 "$tetrac" list cheeses
+expect 2 "$tetrac" compile
+expect 2 "$tetrac" new vit --dim twelve -o "$work/x.onnx"
+expect 2 "$tetrac" new vit --dim
+expect 1 "$tetrac" new vit --dim 65 --heads 2 -o "$work/x.onnx"
+says "error:"
+expect 1 "$tetrac" compile "$work/missing.onnx" -o "$work/t"
+says "missing.onnx"
+echo "not a model" >"$work/bad.onnx"
+expect 1 "$tetrac" compile "$work/bad.onnx" -o "$work/t"
+says "bad.onnx"
+small_vit -o "$work/m.onnx"
+head -c 5000 "$work/m.onnx" >"$work/cut.onnx"
+expect 1 "$tetrac" compile "$work/cut.onnx" -o "$work/t"
+expect 1 "$tetrac" compile "$work/m.onnx" --recipe nosuch -o "$work/t"
+says "nosuch"
+expect 1 "$tetrac" compile "$work/m.onnx" --set q3.rounding=upwards -o "$work/t"
+says "rounding"
+expect 1 "$tetrac" compile "$work/m.onnx" --batch 4 -o "$work/no/such/folder/t"
+says "cannot write"
+[ ! -e "$work/t" ] || { echo "FAIL: a failed compile left a trainer"; exit 1; }
+for f in text dot json onnx; do expect 0 "$tetrac" inspect "$work/m.onnx" --batch 4 --format $f -o "$work/g.$f"; done
+grep -q 'mx.gemm' "$work/g.text"
+grep -q 'mx.requantize' "$work/g.text"
+expect 0 "$tetrac" inspect "$work/m.onnx" --batch 4 --after canon_linear
+expect 1 "$tetrac" inspect "$work/m.onnx" --batch 4 --after no_such_pass
+for e in llvm asm obj; do expect 0 "$tetrac" compile "$work/m.onnx" --batch 4 --emit $e -o "$work/p.$e"; done
+grep -q 'define' "$work/p.llvm"
+grep -q 'tetrac_program' "$work/p.asm"
+echo "PASS commands"
