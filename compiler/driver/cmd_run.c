@@ -6,8 +6,7 @@
 #include <sys/stat.h>
 #include "compiler/driver/commands.h"
 #include "compiler/driver/compile.h"
-#include "runtime/include/trt_calls.h"
-#include "runtime/include/trt_threads.h"
+#include "runtime/include/trt_runtime.h"
 
 static bool read_inputs(tt_session *s, const tt_graph *g, int n, const char *const *paths, tt_tensor *inputs) {
   if ((size_t)n != g->inputs.count) {
