@@ -49,7 +49,7 @@ static void list_models(void) {
   const tt_model_preset *p = tt_model_presets(&n);
   for (int i = 0; i < n; i++) {
     const tt_model_options *o = &p[i].options;
-    printf("%-12s image %lld patch %lld channels %lld classes %lld dim %lld depth %lld heads %lld\n", p[i].name,
+    printf("%-12s %s (image %lld patch %lld channels %lld classes %lld dim %lld depth %lld heads %lld)\n", p[i].name, p[i].summary,
            (long long)o->image, (long long)o->patch, (long long)o->channels, (long long)o->classes, (long long)o->dim,
            (long long)o->depth, (long long)o->heads);
   }
