@@ -54,18 +54,6 @@ bool tt_session_import(tt_session *s, const tt_request *r) {
   return true;
 }
 
-/* A trainer finds its data by the input's name, whatever the exporter called it. */
-static bool name_images(tt_session *s) {
-  tt_graph *g = s->shown;
-  if (g->inputs.count != 1 || tt_typ(g, g->inputs.data[0])->rank != 4 || tt_typ(g, g->inputs.data[0])->dtype != TT_F32) {
-    tt_error(&s->diag, (tt_loc){.file = s->module->name}, "a trainer takes one float32 input of images [batch, channels, height, width]; "
-             "this model has %zu inputs%s", g->inputs.count, g->inputs.count == 1 ? " of another type" : "");
-    return false;
-  }
-  tt_val(g, g->inputs.data[0])->name = "images";
-  return true;
-}
-
 bool tt_session_open(tt_session *s, const tt_request *r, bool entries) {
   TT_TRY(tt_session_import(s, r));
   if (r->after && !tt_pass_find(r->after)) {
@@ -77,7 +65,6 @@ bool tt_session_open(tt_session *s, const tt_request *r, bool entries) {
   TT_TRY(tt_run_pipeline(&m, forward, "forward"));
   for (int i = 0; entries && i < N_ENTRIES && !m.stopped; i++) {
     s->shown = tt_graph_clone(forward, entry_names[i]);
-    TT_TRY(name_images(s));
     TT_TRY(tt_run_pipeline(&m, s->shown, entry_names[i]));
   }
   if (entries && !m.stopped) s->shown = tt_module_find_graph(s->module, "train");

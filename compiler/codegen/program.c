@@ -1,0 +1,193 @@
+/* The program: every entry of a module in one LLVM module, and the constant `tetrac_program` that tells the runtime what
+ * there is (runtime/include/trt_abi.h). Structs are built field by field in the order of that header; tests/codegen checks
+ * each against offsetof and sizeof. */
+#include <string.h>
+#include "compiler/codegen/program.h"
+#include "compiler/codegen/state.h"
+
+typedef TT_VEC(cg_val) fields;
+
+static void add_int(cg_ctx *c, fields *f, cg_type type, uint64_t x) {
+  (void)c;
+  tt_vec_push(f, LLVMConstInt(type, x, false));
+}
+
+static void add_u32(cg_ctx *c, fields *f, uint64_t x) { add_int(c, f, c->i32, x); }
+static void add_u64(cg_ctx *c, fields *f, uint64_t x) { add_int(c, f, c->i64, x); }
+static void add_f64(cg_ctx *c, fields *f, double x) { tt_vec_push(f, LLVMConstReal(c->f64, x)); }
+
+static cg_val constant(cg_ctx *c, cg_val init, const char *name, unsigned align) {
+  cg_val global = LLVMAddGlobal(c->module, LLVMTypeOf(init), name);
+  LLVMSetInitializer(global, init);
+  LLVMSetLinkage(global, LLVMInternalLinkage);
+  LLVMSetGlobalConstant(global, true);
+  LLVMSetAlignment(global, align);
+  return global;
+}
+
+static void add_text(cg_ctx *c, fields *f, const char *text) {
+  tt_vec_push(f, constant(c, LLVMConstStringInContext2(c->llvm, text, strlen(text), false), "text", 1));
+}
+
+static cg_val close_struct(cg_ctx *c, fields *f) {
+  cg_val s = LLVMConstStructInContext(c->llvm, f->data, (unsigned)f->count, false);
+  tt_vec_free(f);
+  return s;
+}
+
+/* An array of equal structs; a null pointer where there is none. */
+static void add_array(cg_ctx *c, fields *f, fields *items, const char *name) {
+  if (items->count == 0) {
+    tt_vec_push(f, LLVMConstNull(c->ptr));
+  } else {
+    cg_val array = LLVMConstArray2(LLVMTypeOf(items->data[0]), items->data, items->count);
+    tt_vec_push(f, constant(c, array, name, 8));
+  }
+  add_u64(c, f, items->count);
+  tt_vec_free(items);
+}
+
+cg_val cg_const_tensor(cg_ctx *c, const trt_tensor *t) {
+  fields f = {0};
+  cg_val dims[TRT_MAX_RANK];
+  for (int i = 0; i < TRT_MAX_RANK; i++) dims[i] = LLVMConstInt(c->i64, (uint64_t)t->dim[i], true);
+  add_text(c, &f, t->name);
+  add_u32(c, &f, t->dtype);
+  add_u32(c, &f, t->rank);
+  tt_vec_push(&f, LLVMConstArray2(c->i64, dims, TRT_MAX_RANK));
+  add_u64(c, &f, t->offset);
+  add_u64(c, &f, t->bytes);
+  add_u32(c, &f, t->role);
+  add_u32(c, &f, t->init);
+  add_u64(c, &f, t->init_offset);
+  add_u32(c, &f, t->transposed);
+  add_u32(c, &f, 0);
+  return close_struct(c, &f);
+}
+
+static cg_val const_patch(cg_ctx *c, const trt_patch *p) {
+  fields f = {0};
+  add_u64(c, &f, p->var);
+  add_u64(c, &f, p->offset);
+  add_u64(c, &f, p->bytes);
+  return close_struct(c, &f);
+}
+
+cg_val cg_const_defaults(cg_ctx *c, const trt_defaults *d) {
+  fields f = {0};
+  const double reals[] = {d->lr, d->min_lr, d->beta1, d->beta2, d->eps, d->weight_decay, d->clip_norm, d->label_smoothing, d->warmup_epochs};
+  const int64_t ints[] = {d->epochs, d->seed, d->cosine};
+  for (size_t i = 0; i < sizeof reals / sizeof *reals; i++) add_f64(c, &f, reals[i]);
+  for (size_t i = 0; i < sizeof ints / sizeof *ints; i++) add_u64(c, &f, (uint64_t)ints[i]);
+  return close_struct(c, &f);
+}
+
+static trt_tensor describe(const char *name, const tt_type *type, uint64_t offset) {
+  static const uint32_t dtypes[TT_DTYPE_COUNT] = {TRT_F32, TRT_F64, TRT_I32, TRT_I64, TRT_BOOL, TRT_MX};
+  trt_tensor t = {.name = name, .dtype = dtypes[type->dtype], .rank = type->rank, .offset = offset, .bytes = tt_type_bytes(type)};
+  memcpy(t.dim, type->dim, sizeof t.dim);
+  return t;
+}
+
+static bool describe_var(cg_ctx *c, const cg_program *p, uint32_t index, trt_tensor *t) {
+  const tt_var *v = &p->module->vars.data[index];
+  *t = describe(v->name, &v->type, p->module->var_offset.data[index]);
+  t->role = v->role == TT_VAR_PARAM ? TRT_PARAM : TRT_STATE;
+  t->init = v->copy_of == TT_NONE ? TRT_INIT_ZERO : TRT_INIT_COPY;
+  t->init_offset = v->copy_of == TT_NONE ? 0 : v->copy_of;
+  t->transposed = v->origin_transposed;
+  for (int i = 0; i < p->n_patches; i++) {
+    if (p->patches[i].var != index) continue;
+    t->init = TRT_INIT_IMAGE;
+    t->init_offset = p->patches[i].offset;
+    return true;
+  }
+  if (!v->init) return true;
+  tt_error(c->diag, (tt_loc){.file = p->module->name}, "the initial value of '%s' is in no initializer of the model", v->name);
+  return false;
+}
+
+static bool add_values(cg_ctx *c, const tt_graph *g, fields *f, const tt_result *list, size_t n, const char *name) {
+  fields items = {0};
+  bool ok = true;
+  for (size_t i = 0; i < n; i++) {
+    const tt_value_data *v = tt_val(g, list[i].value);
+    if (v->space != TT_SPACE_ARENA) {
+      tt_error(c->diag, (tt_loc){.file = g->module->name}, "result '%s' of graph '%s' does not depend on its inputs", list[i].name, g->name);
+      ok = false;
+      continue;
+    }
+    trt_tensor t = describe(list[i].name, &v->type, v->offset);
+    tt_vec_push(&items, cg_const_tensor(c, &t));
+  }
+  add_array(c, f, &items, name);
+  return ok;
+}
+
+static bool add_entry(cg_ctx *c, fields *entries, const tt_graph *g, uint64_t work_offset) {
+  const char *symbol = tt_arena_printf(c->arena, "tetrac_%s", g->name);
+  cg_val fn = cg_emit_entry(c, g, symbol, work_offset, false);
+  if (!fn) return false;
+  tt_result *inputs = TT_NEW_N(c->arena, tt_result, g->inputs.count);
+  for (size_t i = 0; i < g->inputs.count; i++) inputs[i] = (tt_result){tt_val(g, g->inputs.data[i])->name, g->inputs.data[i]};
+  fields f = {0};
+  add_text(c, &f, g->name);
+  tt_vec_push(&f, fn);
+  bool ok = add_values(c, g, &f, inputs, g->inputs.count, "inputs");
+  ok &= add_values(c, g, &f, g->results.data, g->results.count, "outputs");
+  tt_vec_push(entries, close_struct(c, &f));
+  return ok;
+}
+
+static cg_val image_global(cg_ctx *c, const cg_program *p, cg_format format) {
+  if (format == CG_OBJ) return constant(c, LLVMConstStringInContext2(c->llvm, (const char *)p->image, p->image_bytes, true), "tetrac_image", TRT_ALIGN);
+  return LLVMAddGlobal(c->module, LLVMArrayType2(c->i8, p->image_bytes), "tetrac_image");
+}
+
+static bool emit_all(cg_ctx *c, const cg_program *p, cg_format format) {
+  fields entries = {0}, vars = {0}, patches = {0}, f = {0};
+  const tt_module *m = p->module;
+  uint64_t work_offset = 0;
+  bool ok = true;
+  for (int i = 0; i < p->n_entries; i++) {
+    uint64_t need = cg_plan_bytes(tt_module_find_graph(m, p->entries[i]));
+    if (need > work_offset) work_offset = need;
+  }
+  for (int i = 0; i < p->n_entries; i++) ok &= add_entry(c, &entries, tt_module_find_graph(m, p->entries[i]), work_offset);
+  for (uint32_t i = 0; i < m->vars.count; i++) {
+    trt_tensor t;
+    ok &= describe_var(c, p, i, &t);
+    tt_vec_push(&vars, cg_const_tensor(c, &t));
+  }
+  for (int i = 0; i < p->n_patches; i++) tt_vec_push(&patches, const_patch(c, &p->patches[i]));
+  add_u32(c, &f, TRT_ABI_VERSION);
+  add_u32(c, &f, 0);
+  add_text(c, &f, m->name);
+  add_text(c, &f, p->recipe_text);
+  add_text(c, &f, cg_target_describe(c->target));
+  add_text(c, &f, p->info_json);
+  add_u64(c, &f, p->fingerprint);
+  add_u64(c, &f, p->batch);
+  add_u64(c, &f, m->vars_bytes);
+  add_u64(c, &f, work_offset + c->work_bytes);
+  add_u64(c, &f, c->scratch_bytes);
+  add_array(c, &f, &vars, "vars");
+  add_array(c, &f, &entries, "entries");
+  tt_vec_push(&f, image_global(c, p, format));
+  add_u64(c, &f, p->image_bytes);
+  add_array(c, &f, &patches, "patches");
+  tt_vec_push(&f, cg_const_defaults(c, &p->defaults));
+  cg_val init = close_struct(c, &f);
+  cg_val program = constant(c, init, "tetrac_program", 16);
+  LLVMSetLinkage(program, LLVMExternalLinkage);
+  return ok;
+}
+
+bool cg_emit_program(const cg_program *p, const cg_target *t, cg_format format, uint8_t **data, size_t *bytes,
+                     tt_arena *arena, tt_diag *diag) {
+  cg_ctx *c = cg_open(t, arena, diag);
+  if (!c) return false;
+  bool ok = emit_all(c, p, format) && cg_write(c, format, data, bytes);
+  cg_close(c);
+  return ok;
+}
