@@ -1,5 +1,6 @@
 /* The link step: object + libtetrac_rt.a -> one static executable, by the system's C compiler as linker driver. */
 #include <errno.h>
+#include <fcntl.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,10 +11,17 @@
 
 extern char **environ;
 
-static bool spawn_and_wait(char *const argv[]) {
+/* Runs argv with its talk kept in `log`: a linker that succeeds may still warn of what a static program must not do
+ * (libgomp's offloading loads plug-ins), which is nothing to the user. */
+static bool run_logged(char *const argv[], const char *log) {
+  posix_spawn_file_actions_t actions;
   pid_t pid;
   int status;
-  if (posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ) != 0) return false;
+  if (posix_spawn_file_actions_init(&actions) != 0) return false;
+  posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, log, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+  int failed = posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ);
+  posix_spawn_file_actions_destroy(&actions);
+  if (failed) return false;
   while (waitpid(pid, &status, 0) < 0)
     if (errno != EINTR) return false;
   return WIFEXITED(status) && WEXITSTATUS(status) == 0;
@@ -31,6 +39,7 @@ bool tt_link(const uint8_t *object, size_t bytes, const char *path, tt_diag *dia
   bool ok = runtime != NULL;
   if (!ok) tt_error(diag, loc, "the runtime library libtetrac_rt.a is not beside tetrac; build or install it, or set TETRAC_RUNTIME");
   char *obj = tt_arena_printf(arena, "%s.tmp%ld.o", path, (long)getpid());
+  char *log = tt_arena_printf(arena, "%s.tmp%ld.log", path, (long)getpid());
   char *exe = tt_arena_printf(arena, "%s.tmp%ld", path, (long)getpid());
   if (ok && !tt_write_file(obj, object, bytes)) {
     tt_error(diag, loc, "cannot write beside it: %s", strerror(errno));
@@ -39,14 +48,19 @@ bool tt_link(const uint8_t *object, size_t bytes, const char *path, tt_diag *dia
   if (ok) {
     /* Static, so that the trainer runs where nothing is installed. */
     char *const argv[] = {(char *)linker(), "-static", "-o", exe, obj, (char *)runtime, "-fopenmp", "-lz", "-lm", NULL};
-    ok = spawn_and_wait(argv);
-    if (!ok) tt_error(diag, loc, "linking with '%s' failed; a C compiler with static libc, libgomp and zlib is needed", linker());
+    size_t n = 0;
+    ok = run_logged(argv, log);
+    const char *said = ok ? NULL : tt_read_file(arena, log, &n);
+    if (!ok)
+      tt_error(diag, loc, "linking with '%s' failed; a C compiler with static libc, libgomp and zlib is needed%s%s", linker(),
+               n ? ":\n" : "", n ? said : "");
   }
   if (ok && rename(exe, path) != 0) {
     tt_error(diag, loc, "cannot write: %s", strerror(errno));
     ok = false;
   }
   unlink(obj);
+  unlink(log);
   if (!ok) unlink(exe);
   tt_arena_destroy(arena);
   return ok;
