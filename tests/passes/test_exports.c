@@ -35,12 +35,11 @@ static void run_forward(bench *t, bool compare) {
   tt_arena_destroy(arena);
 }
 
-static bench load(const char *name, int64_t batch) {
+static bench load(const char *name, int64_t batch, tt_arena *arena) {
   char path[1024];
   bench t = {0};
   tt_diag_init(&t.diag, stderr);
   tt_recipe_defaults(&t.recipe);
-  tt_arena *arena = tt_arena_create();
   tt_onnx_model *model = tt_onnx_load(find_model(name, path, sizeof path), arena, &t.diag);
   assert_non_null(model);
   t.m = tt_onnx_import(model, batch, NULL, &t.diag);
@@ -73,7 +72,8 @@ static void expect_ops(const bench *t, const expected *e, int n) {
 
 /* depth 4: qkv, proj, fc1, fc2 a block, patch embedding and head; two norms a block and the last. */
 static void timm(const char *name) {
-  bench t = load(name, 2);
+  tt_arena *arena = tt_arena_create();
+  bench t = load(name, 2, arena);
   run_forward(&t, true);
   const expected ops[] = {{TT_OP_LINEAR, 18},    {TT_OP_LAYERNORM, 9}, {TT_OP_ATTENTION, 4}, {TT_OP_GELU, 4},
                           {TT_OP_TRANSPOSE, -1}, {TT_OP_RESHAPE, -1},  {TT_OP_CONCAT, 1},    {TT_OP_EXPAND, -1},
@@ -82,6 +82,7 @@ static void timm(const char *name) {
   assert_true(count_op(t.g, TT_OP_TRANSPOSE) <= 1);
   assert_int_equal(tt_nod(t.g, find_op(t.g, TT_OP_ATTENTION))->n_in, 1);
   bench_close(&t);
+  tt_arena_destroy(arena);
 }
 
 static void timm_torchscript(void **state) {
@@ -97,7 +98,8 @@ static void timm_dynamo(void **state) {
 /* q, k and v are linears of their own. */
 static void hugging_face(void **state) {
   (void)state;
-  bench t = load("hf_vit_dy18.onnx", 2);
+  tt_arena *arena = tt_arena_create();
+  bench t = load("hf_vit_dy18.onnx", 2, arena);
   run_forward(&t, true);
   const expected ops[] = {{TT_OP_LINEAR, 26},    {TT_OP_LAYERNORM, 9}, {TT_OP_ATTENTION, 4}, {TT_OP_GELU, 4},
                           {TT_OP_TRANSPOSE, -1}, {TT_OP_RESHAPE, -1},  {TT_OP_CONCAT, 1},    {TT_OP_EXPAND, -1},
@@ -105,6 +107,7 @@ static void hugging_face(void **state) {
   expect_ops(&t, ops, (int)(sizeof ops / sizeof *ops));
   assert_true(count_op(t.g, TT_OP_TRANSPOSE) <= 1);
   bench_close(&t);
+  tt_arena_destroy(arena);
 }
 
 int main(void) {
