@@ -32,7 +32,41 @@ cg_val cg_value_address(cg_ctx *c, tt_value v) {
   return LLVMBuildInBoundsGEP2(s->eb, c->i8, in_vars ? s->vars : s->arena, &offset, 1, "");
 }
 
-uint64_t cg_plan_bytes(const tt_graph *g) { return (g->arena_bytes + TRT_ALIGN - 1) / TRT_ALIGN * TRT_ALIGN; }
+static uint64_t align_up(uint64_t n) { return (n + TRT_ALIGN - 1) / TRT_ALIGN * TRT_ALIGN; }
+
+/* Results are read from the arena: one that is a var, a constant or lies in a var is copied behind the plan. */
+static bool result_in_place(const tt_graph *g, size_t r) {
+  const tt_value_data *d = tt_val(g, g->results.data[r].value);
+  return d->kind != TT_VALUE_VAR && d->kind != TT_VALUE_CONST && d->space == TT_SPACE_ARENA;
+}
+
+uint64_t cg_result_offset(const tt_graph *g, size_t r) {
+  if (result_in_place(g, r)) return tt_val(g, g->results.data[r].value)->offset;
+  uint64_t at = align_up(g->arena_bytes);
+  for (size_t i = 0; i < r; i++)
+    if (!result_in_place(g, i)) at += align_up(tt_type_bytes(tt_typ(g, g->results.data[i].value)));
+  return at;
+}
+
+uint64_t cg_plan_bytes(const tt_graph *g) {
+  uint64_t at = align_up(g->arena_bytes);
+  for (size_t i = 0; i < g->results.count; i++)
+    if (!result_in_place(g, i)) at += align_up(tt_type_bytes(tt_typ(g, g->results.data[i].value)));
+  return at;
+}
+
+/* A var's value is the one at the start of the step, so those copies come first; those of nodes that write into vars, last. */
+static void copy_results(cg_ctx *c, bool of_nodes) {
+  const tt_graph *g = c->state->g;
+  for (size_t r = 0; r < g->results.count; r++) {
+    tt_value v = g->results.data[r].value;
+    if (result_in_place(g, r) || (tt_val(g, v)->kind == TT_VALUE_NODE) != of_nodes) continue;
+    cg_val offset = cg_i64(c, (int64_t)cg_result_offset(g, r));
+    cg_val dst = LLVMBuildInBoundsGEP2(c->state->eb, c->i8, c->state->arena, &offset, 1, "");
+    LLVMBuildMemCpy(c->state->eb, dst, TRT_ALIGN, cg_value_address(c, v), TRT_ALIGN,
+                    cg_i64(c, (int64_t)tt_type_bytes(tt_typ(g, v))));
+  }
+}
 
 static cg_val entry_load(cg_ctx *c, cg_type step_type, cg_val step, unsigned field) {
   return LLVMBuildLoad2(c->state->eb, c->ptr, LLVMBuildStructGEP2(c->state->eb, step_type, step, field, ""), "");
@@ -46,8 +80,7 @@ static void open_entry(cg_ctx *c, const char *symbol, bool external) {
     const tt_node_data *d = tt_nod(s->g, n);
     if (d->n_in + d->n_out > most) most = d->n_in + d->n_out;
   }
-  cg_type fields[2] = {c->ptr, c->ptr};
-  cg_type step_type = LLVMStructTypeInContext(c->llvm, fields, 2, false);
+  cg_type step_type = c->state->kargs_type; /* two pointers, too */
   s->entry_fn = LLVMAddFunction(c->module, symbol, LLVMFunctionType(LLVMVoidTypeInContext(c->llvm), &c->ptr, 1, false));
   if (!external) LLVMSetLinkage(s->entry_fn, LLVMInternalLinkage);
   cg_function_attributes(c, s->entry_fn);
@@ -98,9 +131,11 @@ cg_val cg_emit_entry(cg_ctx *c, const tt_graph *g, const char *symbol, uint64_t 
   s->work_offset = work_offset;
   s->consts = TT_NEW_N(c->arena, cg_val, g->values.count + 1);
   open_entry(c, symbol, external);
+  copy_results(c, false);
   TT_FOR_NODES(g, n) ok &= emit_node(c, n);
   tt_assert_context(NULL, NULL);
   if (ok) copy_updates(c);
+  if (ok) copy_results(c, true);
   LLVMBuildRetVoid(s->eb);
   return ok ? s->entry_fn : NULL;
 }

@@ -77,13 +77,6 @@ static void put(const tt_tensor *from, uint8_t *to) {
     tt_tensor_to_bytes(from, to);
 }
 
-static const uint8_t *locate(const cg_jit *jit, const trt_step *step, tt_value v) {
-  const tt_value_data *d = tt_val(jit->g, v);
-  if (d->kind == TT_VALUE_CONST) return d->data;
-  if (d->kind == TT_VALUE_VAR) return step->vars + jit->g->module->var_offset.data[d->index];
-  return (d->space == TT_SPACE_VARS ? step->vars : step->arena) + d->offset;
-}
-
 /* Block of `bytes` aligned for kernels, with a vector of slack behind it. */
 static uint8_t *block(tt_arena *arena, uint64_t bytes) { return tt_arena_alloc(arena, bytes + 2 * TRT_ALIGN); }
 
@@ -98,8 +91,8 @@ void cg_jit_run(cg_jit *jit, const tt_tensor *inputs, tt_tensor *vars, tt_tensor
   for (size_t i = 0; i < g->inputs.count; i++) put(&inputs[i], step.arena + tt_val(g, g->inputs.data[i])->offset);
   jit->fn(&step);
   for (size_t i = 0; i < g->results.count; i++) {
-    tt_value v = g->results.data[i].value;
-    results[i] = tt_tensor_from_bytes(arena, *tt_typ(g, v), locate(jit, &step, v));
+    const tt_type *t = tt_typ(g, g->results.data[i].value);
+    results[i] = tt_tensor_from_bytes(arena, *t, step.arena + cg_result_offset(g, i));
   }
   for (size_t i = 0; vars && i < g->updates.count; i++) {
     uint32_t v = g->updates.data[i].var;

@@ -107,36 +107,36 @@ static bool describe_var(cg_ctx *c, const cg_program *p, uint32_t index, trt_ten
   return false;
 }
 
-static bool add_values(cg_ctx *c, const tt_graph *g, fields *f, const tt_result *list, size_t n, const char *name) {
+static void add_inputs(cg_ctx *c, const tt_graph *g, fields *f) {
   fields items = {0};
-  bool ok = true;
-  for (size_t i = 0; i < n; i++) {
-    const tt_value_data *v = tt_val(g, list[i].value);
-    if (v->space != TT_SPACE_ARENA) {
-      tt_error(c->diag, (tt_loc){.file = g->module->name}, "result '%s' of graph '%s' does not depend on its inputs", list[i].name, g->name);
-      ok = false;
-      continue;
-    }
-    trt_tensor t = describe(list[i].name, &v->type, v->offset);
+  for (size_t i = 0; i < g->inputs.count; i++) {
+    const tt_value_data *v = tt_val(g, g->inputs.data[i]);
+    trt_tensor t = describe(v->name, &v->type, v->offset);
     tt_vec_push(&items, cg_const_tensor(c, &t));
   }
-  add_array(c, f, &items, name);
-  return ok;
+  add_array(c, f, &items, "inputs");
+}
+
+static void add_outputs(cg_ctx *c, const tt_graph *g, fields *f) {
+  fields items = {0};
+  for (size_t i = 0; i < g->results.count; i++) {
+    trt_tensor t = describe(g->results.data[i].name, tt_typ(g, g->results.data[i].value), cg_result_offset(g, i));
+    tt_vec_push(&items, cg_const_tensor(c, &t));
+  }
+  add_array(c, f, &items, "outputs");
 }
 
 static bool add_entry(cg_ctx *c, fields *entries, const tt_graph *g, uint64_t work_offset) {
   const char *symbol = tt_arena_printf(c->arena, "tetrac_%s", g->name);
   cg_val fn = cg_emit_entry(c, g, symbol, work_offset, false);
   if (!fn) return false;
-  tt_result *inputs = TT_NEW_N(c->arena, tt_result, g->inputs.count);
-  for (size_t i = 0; i < g->inputs.count; i++) inputs[i] = (tt_result){tt_val(g, g->inputs.data[i])->name, g->inputs.data[i]};
   fields f = {0};
   add_text(c, &f, g->name);
   tt_vec_push(&f, fn);
-  bool ok = add_values(c, g, &f, inputs, g->inputs.count, "inputs");
-  ok &= add_values(c, g, &f, g->results.data, g->results.count, "outputs");
+  add_inputs(c, g, &f);
+  add_outputs(c, g, &f);
   tt_vec_push(entries, close_struct(c, &f));
-  return ok;
+  return true;
 }
 
 static cg_val image_global(cg_ctx *c, const cg_program *p, cg_format format) {

@@ -28,8 +28,10 @@ void cg_close(cg_ctx *c);
 cg_val cg_emit_entry(cg_ctx *c, const tt_graph *g, const char *symbol, uint64_t work_offset, bool external);
 /* Verifies, optimises and writes the module. False after a diagnostic. */
 bool cg_write(cg_ctx *c, cg_format format, uint8_t **data, size_t *bytes);
-/* Bytes of arena before the workspace, for the graphs given. */
+/* Bytes of arena before the workspace: the plan's, and room for results whose value lives elsewhere. */
 uint64_t cg_plan_bytes(const tt_graph *g);
+/* Where in the arena result r is found after the entry has run. */
+uint64_t cg_result_offset(const tt_graph *g, size_t r);
 /* Where a value lives: a pointer in the entry under construction. */
 cg_val cg_value_address(cg_ctx *c, tt_value v);
 /* Number of IMM attributes, which is the length of trt_kargs.imms, and the place of one. */
