@@ -7,8 +7,6 @@
 
 #define cg_emit_none NULL /* from here on: the declaration above is of a function that does not exist */
 /* Not written yet; whoever writes one takes its line away. */
-#define cg_emit_attention NULL
-#define cg_emit_attention_grad NULL
 #define cg_emit_mx_quantize NULL
 #define cg_emit_mx_requantize NULL
 #define cg_emit_mx_dequantize NULL

@@ -1,0 +1,28 @@
+/* Attention with packed and separate operands, one block of queries and several. The backward is swept behind its forward, so
+ * that o and lse are what they must be. */
+#include "tests/ops/sweep.h"
+
+static void attention(sweep *s, int B, int N, int H, int d, bool packed) {
+  tt_attr a[2] = {tt_attr_int(TT_A_HEADS, H), tt_attr_float(TT_A_SCALE, 0.7)};
+  int n = packed ? 1 : 3;
+  sweep_begin(s);
+  for (int i = 0; i < n; i++) sweep_in(s, sweep_f32(3, B, N, (packed ? 3 : 1) * H * d), -1.5, 1.5);
+  tt_value d_o = sweep_in(s, sweep_f32(3, B, N, H * d), -1, 1);
+  tt_node forward = tt_build(&s->b, TT_OP_ATTENTION, n, s->in, 2, a);
+  tt_value in[6] = {d_o, tt_nod(s->b.g, forward)->out[0], tt_nod(s->b.g, forward)->out[1], s->in[0], s->in[1], s->in[2]};
+  tt_node backward = tt_build(&s->b, TT_OP_ATTENTION_GRAD, 3 + n, in, 2, a);
+  for (int i = 0; i < 2; i++) sweep_result(s, tt_nod(s->b.g, forward)->out[i]);
+  for (int i = 0; i < n; i++) sweep_result(s, tt_nod(s->b.g, backward)->out[i]);
+  sweep_check(s, 2e-5);
+}
+
+void sweep_attention(sweep *s) {
+  for (int packed = 0; packed < 2; packed++) {
+    attention(s, 2, 5, 3, 8, packed);
+    attention(s, 2, 50, 3, 32, packed);
+    attention(s, 1, 17, 2, 20, packed);
+    attention(s, 1, 300, 1, 16, packed);
+  }
+  attention(s, 1, 197, 2, 64, true);
+  attention(s, 3, 1, 1, 4, true);
+}
