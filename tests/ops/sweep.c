@@ -46,8 +46,24 @@ static tt_value add_input(sweep *s, tt_tensor t) {
   return s->in[s->n_in++] = v;
 }
 
+/* Random codes, zero behind the end of a row; scale bytes in [lo, hi). */
+static void fill_mx(sweep *s, tt_tensor *t, double lo, double hi) {
+  int64_t rows = t->type.dim[0], K = t->type.dim[1], blocks = tt_mx_blocks(K);
+  for (int64_t i = 0; i < rows * blocks * 16; i++) {
+    int64_t k = i % (blocks * 16) * 2;
+    unsigned low = (unsigned)sweep_random(s, 0, 16), high = (unsigned)sweep_random(s, 0, 16);
+    t->mx[i] = (uint8_t)((k < K ? low : 0) | (k + 1 < K ? high << 4 : 0));
+  }
+  for (int64_t i = 0; i < rows * blocks; i++)
+    t->mx[tt_mx_scale_offset(&t->type) + (size_t)i] = (uint8_t)sweep_random(s, lo, hi);
+}
+
 tt_value sweep_in(sweep *s, tt_type type, double lo, double hi) {
   tt_tensor t = tt_tensor_new(s->arena, type);
+  if (type.dtype == TT_MX) {
+    fill_mx(s, &t, lo, hi);
+    return add_input(s, t);
+  }
   int64_t n = tt_type_count(&type);
   for (int64_t i = 0; i < n; i++) {
     double x = sweep_random(s, lo, hi);

@@ -28,7 +28,8 @@ typedef struct sweep {
 void sweep_begin(sweep *s);
 double sweep_random(sweep *s, double lo, double hi);
 tt_type sweep_f32(int rank, ...); /* f32[dims as int] */
-/* An input with uniform values (integers for integer types), or with the values given; appended to the op's operands. */
+/* An input with uniform values (integers for integer types; for MX random codes and scale bytes in [lo, hi)), or with the
+ * values given; appended to the op's operands. */
 tt_value sweep_in(sweep *s, tt_type type, double lo, double hi);
 tt_value sweep_data(sweep *s, tt_type type, const double *values);
 tt_attr sweep_ints(sweep *s, tt_attr_id id, int n, ...); /* int64_t values */

@@ -1,0 +1,114 @@
+/* MX ops, bit for bit: every format, scale rule and rounding, both orientations, rows with tails; operands of products with
+ * scales from the smallest to the largest. */
+#include "tests/ops/sweep.h"
+#include <math.h>
+
+/* Blocks of very different sizes, some all zero, some of single values, some on the grid itself. */
+static tt_value latent(sweep *s, int rows, int cols) {
+  double *v = TT_NEW_N(s->arena, double, rows *cols);
+  for (int r = 0; r < rows; r++)
+    for (int k = 0; k < cols; k += 32) {
+      double scale = exp2(floor(sweep_random(s, -12, 12)));
+      int kind = (int)sweep_random(s, 0, 6);
+      for (int i = k; i < cols && i < k + 32; i++) {
+        double x = sweep_random(s, -6, 6);
+        if (kind == 0) x = 0;
+        if (kind == 1) x = floor(x);
+        if (kind == 2) x = x > 5 ? x : 0;
+        v[r * cols + i] = (double)(float)(x * scale);
+      }
+    }
+  return sweep_data(s, sweep_f32(2, rows, cols), v);
+}
+
+static void second_operand(sweep *s, tt_rounding rounding, int rows, int cols) {
+  if (rounding == TT_STOCHASTIC) sweep_data(s, tt_type_make(TT_I64, 1, (int64_t[]){2}), (double[]){12345, 678});
+  if (rounding == TT_EMA) latent(s, rows, cols);
+}
+
+static void quantize(sweep *s, tt_qspec q, int rows, int cols) {
+  for (int transposed = 0; transposed < 2; transposed++) {
+    tt_attr a[3] = {tt_attr_qspec(TT_A_Q, q), tt_attr_int(TT_A_TRANSPOSED, transposed), tt_attr_int(TT_A_TENSOR, 7)};
+    sweep_begin(s);
+    latent(s, rows, cols);
+    second_operand(s, (tt_rounding)q.rounding, rows, cols);
+    sweep_op(s, TT_OP_MX_QUANTIZE, 3, a, 0);
+  }
+}
+
+static void requantize(sweep *s, tt_qspec q, int rows, int cols) {
+  if (q.rounding == TT_EMA) return; /* of latent weights only */
+  for (int from = 0; from < TT_FORMAT_COUNT; from++) {
+    tt_attr a[2] = {tt_attr_qspec(TT_A_Q, q), tt_attr_int(TT_A_TENSOR, 3)};
+    sweep_begin(s);
+    sweep_in(s, tt_type_mx((tt_format)from, rows, cols), 90, 150);
+    second_operand(s, (tt_rounding)q.rounding, rows, cols);
+    sweep_op(s, TT_OP_MX_REQUANTIZE, 2, a, 0);
+  }
+}
+
+static void quantizers(sweep *s) {
+  for (int f = 0; f < TT_FORMAT_COUNT; f++)
+    for (int scale = 0; scale < TT_SCALE_COUNT; scale++)
+      for (int rounding = 0; rounding < TT_ROUNDING_COUNT; rounding++) {
+        tt_qspec q = {true, (uint8_t)f, (uint8_t)scale, (uint8_t)rounding, TT_DIRECT};
+        quantize(s, q, 40, 33);
+        quantize(s, q, 64, 96);
+        quantize(s, q, 5, 200);
+        requantize(s, q, 40, 70);
+        requantize(s, q, 96, 64);
+      }
+}
+
+/* NaN, infinities, subnormals, the largest float: the scale byte says what became of the block. */
+static void extremes(sweep *s) {
+  double v[8 * 64];
+  for (int i = 0; i < 8 * 64; i++) v[i] = (double)(float)sweep_random(s, -1, 1);
+  v[3] = (double)NAN;
+  v[64 + 40] = (double)INFINITY;
+  v[2 * 64 + 1] = 3.4028234663852886e38;
+  for (int i = 0; i < 32; i++) {
+    v[3 * 64 + i] = 0x1p-149 * i;
+    v[4 * 64 + i] = i % 2 ? 0.0 : -0.0;
+    v[5 * 64 + i] *= 0x1p-126;
+  }
+  for (int rounding = 0; rounding < 2; rounding++) {
+    tt_qspec q = {true, TT_E2M1, TT_SCALE_CEIL, (uint8_t)rounding, TT_DIRECT};
+    tt_attr a[2] = {tt_attr_qspec(TT_A_Q, q), tt_attr_int(TT_A_TENSOR, 9)};
+    sweep_begin(s);
+    sweep_data(s, sweep_f32(2, 8, 64), v);
+    second_operand(s, (tt_rounding)rounding, 8, 64);
+    sweep_op(s, TT_OP_MX_QUANTIZE, 2, a, 0);
+  }
+}
+
+static void gemm(sweep *s, int M, int N, int K, bool bias, double lo, double hi) {
+  sweep_begin(s);
+  sweep_in(s, tt_type_mx(TT_E2M1, M, K), lo, hi);
+  sweep_in(s, tt_type_mx(TT_E2M1, N, K), lo, hi);
+  if (bias) sweep_in(s, sweep_f32(1, N), -1, 1);
+  sweep_op(s, TT_OP_MX_GEMM, 0, NULL, 0);
+}
+
+static void columns(sweep *s, tt_format format, int rows, int cols) {
+  sweep_begin(s);
+  sweep_in(s, tt_type_mx(format, rows, cols), 0, 200);
+  sweep_op(s, TT_OP_MX_DEQUANTIZE, 0, NULL, 0);
+  sweep_begin(s);
+  sweep_in(s, tt_type_mx(format, rows, cols), 110, 140);
+  sweep_op(s, TT_OP_MX_COLSUM, 0, NULL, 1e-5);
+}
+
+void sweep_mx(sweep *s) {
+  quantizers(s);
+  extremes(s);
+  for (int f = 0; f < TT_FORMAT_COUNT; f++) {
+    columns(s, (tt_format)f, 7, 40);
+    columns(s, (tt_format)f, 300, 192);
+  }
+  gemm(s, 5, 7, 33, true, 120, 134);
+  gemm(s, 50, 100, 192, true, 100, 150);
+  gemm(s, 96, 64, 4200, false, 120, 134);
+  gemm(s, 33, 65, 96, true, 0, 20);    /* subnormal products */
+  gemm(s, 33, 65, 96, false, 0, 256);  /* anything, NaN scales among it */
+}
