@@ -1,5 +1,6 @@
 /* The printer of .ttir. Values are numbered in the order in which they are printed, not by id, so that text -> module ->
  * text is the identity and a dump does not change with ids that a pass left unused. */
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,9 +46,24 @@ static void put_name(tt_strbuf *out, const char *s) {
     put_string(out, s);
 }
 
-/* The fewest digits that read back as the same number. */
+/* Both give the fewest digits that read back as the same number. */
+static void f64_text(double x, char *text, size_t n) {
+  for (int digits = 6; digits <= 17; digits++) {
+    snprintf(text, n, "%.*g", digits, x);
+    if (strtod(text, NULL) == x) break;
+  }
+}
+
+static void f32_text(float x, char *text, size_t n) {
+  for (int digits = 5; digits <= 9; digits++) {
+    snprintf(text, n, "%.*g", digits, (double)x);
+    if (strtof(text, NULL) == x) break;
+  }
+}
+
+/* Models state their numbers in float32: 1e-06f reads better than 9.999999974752427e-07, which is the same double. */
 static void put_f64(tt_strbuf *out, double x) {
-  char text[40];
+  char text[48], narrow[40];
   uint64_t bits;
   memcpy(&bits, &x, sizeof bits);
   if (isnan(x)) {
@@ -57,9 +73,10 @@ static void put_f64(tt_strbuf *out, double x) {
       tt_strbuf_printf(out, "nan:0x%016llx", (unsigned long long)bits);
     return;
   }
-  for (int digits = 6; digits <= 17; digits++) {
-    snprintf(text, sizeof text, "%.*g", digits, x);
-    if (strtod(text, NULL) == x) break;
+  f64_text(x, text, sizeof text);
+  if (strlen(text) > 12 && fabs(x) <= FLT_MAX && (double)(float)x == x) {
+    f32_text((float)x, narrow, sizeof narrow);
+    snprintf(text, sizeof text, "%sf", narrow);
   }
   put(out, text);
 }
@@ -75,10 +92,7 @@ static void put_f32(tt_strbuf *out, float x) {
       tt_strbuf_printf(out, "nan:0x%08x", bits);
     return;
   }
-  for (int digits = 5; digits <= 9; digits++) {
-    snprintf(text, sizeof text, "%.*g", digits, (double)x);
-    if (strtof(text, NULL) == x) break;
-  }
+  f32_text(x, text, sizeof text);
   put(out, text);
 }
 

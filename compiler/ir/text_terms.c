@@ -148,6 +148,10 @@ static bool parse_float(tt_parser *p, bool single, uint8_t *out) {
   if (p->tok.kind != TT_TOK_NUMBER && p->tok.kind != TT_TOK_WORD) return tt_parse_expected(p, "a number");
   float f = strtof(text, &end);
   double d = strtod(text, &end);
+  if (!single && end != text && *end == 'f') {
+    d = (double)f; /* 0.1f: the double that is the float32 nearest to 0.1 */
+    end++;
+  }
   if (nan_bits(text, &bits)) {
     uint32_t low = (uint32_t)bits;
     memcpy(&f, &low, sizeof f);

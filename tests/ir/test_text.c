@@ -20,7 +20,7 @@ static const char full[] =
     "  %3 = const bool[4] {1, 0, 1, 1}\n"
     "  %4 = where(%3, %2, %0) : f32[2,4] at \"a node\"\n"
     "  %5 = const f32[4] splat(1)\n"
-    "  %6, %7, %8 = layernorm(%4, %5, %5) {epsilon=1e-05} : f32[2,4], f32[2], f32[2] @arena+128 as rstd\n"
+    "  %6, %7, %8 = layernorm(%4, %5, %5) {epsilon=1e-05f} : f32[2,4], f32[2], f32[2] @arena+128 as rstd\n"
     "  result logits %6\n"
     "  result \"\" %images\n"
     "  update $ema:blocks.0.w $blocks.0.w\n"
@@ -235,6 +235,7 @@ static void refuses_by_reason(void **state) {
       {"", "%y = neg(%x", "expected ')', found the end of the line"},
       {"", "%y = const f32[2] {1, 2, 3}", "3 elements, expected 2"},
       {"", "%y = const f32[2] {1, 1e39}", "expected a number that an f32 holds"},
+      {"", "%y = softmax(%x) {scale=1e300f}", "expected a number that an f64 holds"},
       {"", "%y = const i32[1] {2147483648}", "2147483648 does not fit into i32"},
       {"", "%y = const bool[1] {2}", "2 does not fit into bool"},
       {"", "%y = const i64[1] {9223372036854775808}", "expected a 64-bit integer"},
