@@ -6,11 +6,6 @@
 #undef TT_OP
 
 #define cg_emit_none NULL /* from here on: the declaration above is of a function that does not exist */
-/* Not written yet; whoever writes one takes its line away. */
-#define cg_emit_mx_quantize NULL
-#define cg_emit_mx_requantize NULL
-#define cg_emit_mx_dequantize NULL
-#define cg_emit_mx_colsum NULL
 cg_emit_fn *const cg_emit_table[TT_OP_COUNT] = {
 #define TT_OP(id, name, lo, hi, n, flags, shape, eval, grad, emit) cg_emit_##emit,
 #include "compiler/ir/ops.def"

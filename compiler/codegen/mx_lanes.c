@@ -1,0 +1,145 @@
+/* The quantizer's arithmetic on vectors of integers.
+ *
+ * No float operation and no logarithm: with x = 1.m * 2^(e-127) and scale byte s, |x| / S in units of the grid step of its
+ * binade is the mantissa shifted right by max(0, s + base - e): a fixed-point number v with `fraction` fraction bits whose
+ * whole part counts steps above the binade's offset. Rounding v to nearest even, or adding 16 random bits below its whole
+ * part, gives the code; a carry into the next binade lands on the right code because codes are in order of magnitude.
+ * Below the smallest binade the step stays: that is the shift. Subnormal x have no hidden bit, and that is all. */
+#include "compiler/codegen/mx_lanes.h"
+#include "compiler/ir/mx.h"
+
+typedef struct grid {
+  int top;               /* exponent of the largest magnitude */
+  uint32_t top_fraction; /* and its mantissa, as float32 fraction bits */
+  int base;              /* exponent of the lowest binade whose numbers have their own step */
+  int fraction;          /* fraction bits of v */
+  int codes;             /* log2 of codes a binade */
+  int doubling;          /* log2 of the factor that makes all magnitudes integers */
+} grid;
+static const grid grids[TT_FORMAT_COUNT] = {
+    [TT_E2M1] = {.top = 2, .top_fraction = 0x400000, .base = 0, .fraction = 29, .codes = 1, .doubling = 1},
+    [TT_E3M0] = {.top = 4, .top_fraction = 0, .base = -2, .fraction = 30, .codes = 0, .doubling = 2},
+};
+
+static cg_val same(cg_ctx *c, cg_val like, int64_t x) {
+  return LLVMGetTypeKind(LLVMTypeOf(like)) == LLVMVectorTypeKind ? cg_vi(c, x) : cg_i32(c, x);
+}
+
+cg_val cg_mx_scale(cg_ctx *c, tt_qspec q, cg_val max_bits) {
+  const grid *g = &grids[q.format];
+  cg_val up = max_bits;
+  if (q.scale == TT_SCALE_CEIL) up = cg_add(c, up, same(c, up, 0x7fffff - (int64_t)g->top_fraction));
+  cg_val s = cg_sub(c, cg_shr(c, up, same(c, up, 23)), same(c, up, g->top));
+  cg_val bad = cg_icmp(c, LLVMIntUGE, max_bits, same(c, up, 0x7f800000));
+  return cg_select(c, bad, same(c, up, 255), cg_max(c, s, same(c, up, 0)));
+}
+
+/* |x| as exponent and 31-bit mantissa, hidden bit at bit 30. E3M0 gives every power of two a code, down to where float32
+ * has only subnormals: there they are normalised. E2M1's scale is never that small. */
+static void take_apart(cg_ctx *c, tt_qspec q, cg_val abs, cg_val *exponent, cg_val *mantissa) {
+  cg_val e = cg_shr(c, abs, cg_vi(c, 23)), low = cg_icmp(c, LLVMIntEQ, e, cg_vi(c, 0));
+  cg_val hidden = cg_vi(c, 0x40000000), mask = cg_vi(c, 0x3fffff80), seven = cg_vi(c, 7);
+  cg_val normal = cg_or(c, cg_and(c, cg_shl(c, abs, seven), mask), hidden), sub = cg_shl(c, abs, cg_vi(c, 8));
+  if (q.format == TT_E3M0) {
+    cg_val lifted = cg_bits(c, cg_mul(c, cg_bits(c, abs, c->vf), cg_vf(c, 0x1p64)), c->vi);
+    cg_val none = cg_icmp(c, LLVMIntEQ, abs, cg_vi(c, 0));
+    sub = cg_select(c, none, cg_vi(c, 0), cg_or(c, cg_and(c, cg_shl(c, lifted, seven), mask), hidden));
+    e = cg_select(c, low, cg_sub(c, cg_shr(c, lifted, cg_vi(c, 23)), cg_vi(c, 64)), e);
+  }
+  *exponent = e;
+  *mantissa = cg_select(c, low, sub, normal);
+}
+
+/* The moving average decides: 1 where x is between two grid values and ema is not below their middle, else 0. */
+static cg_val ema_up(cg_ctx *c, const grid *g, cg_val bits, cg_val scale, cg_val ema, cg_val v, cg_val lost,
+                     cg_val binade) {
+  cg_val rest = cg_or(c, cg_and(c, v, cg_vi(c, ((int64_t)1 << g->fraction) - 1)), lost);
+  cg_val sign = cg_and(c, bits, cg_vi(c, INT64_C(0x80000000)));
+  cg_val inverse = cg_bits(c, cg_shl(c, cg_sub(c, cg_vi(c, 254), scale), cg_vi(c, 23)), c->vf);
+  cg_val e = cg_mul(c, cg_bits(c, cg_xor(c, ema, sign), c->vf), inverse);
+  cg_val step = cg_bits(c, cg_shl(c, cg_add(c, binade, cg_vi(c, 127 + g->base - g->codes)), cg_vi(c, 23)), c->vf);
+  cg_val whole = LLVMBuildSIToFP(c->b, cg_shr(c, v, cg_vi(c, g->fraction)), c->vf, "");
+  cg_val below = cg_fcmp(c, LLVMRealOLT, e, cg_mul(c, cg_add(c, whole, cg_vf(c, 0.5)), step));
+  cg_val up = cg_and(c, cg_icmp(c, LLVMIntNE, rest, cg_vi(c, 0)), LLVMBuildNot(c->b, below, ""));
+  return LLVMBuildZExt(c->b, up, c->vi, "");
+}
+
+cg_val cg_mx_codes(cg_ctx *c, tt_qspec q, cg_val bits, cg_val scale, cg_val random, cg_val ema) {
+  const grid *g = &grids[q.format];
+  cg_val e, mantissa, n, zero = cg_vi(c, 0);
+  take_apart(c, q, cg_and(c, bits, cg_vi(c, 0x7fffffff)), &e, &mantissa);
+  cg_val distance = cg_sub(c, cg_add(c, scale, cg_vi(c, g->base)), e), shift = cg_max(c, distance, zero);
+  cg_val v = cg_shr(c, mantissa, cg_min(c, shift, cg_vi(c, 31)));
+  cg_val binade = cg_sub(c, shift, distance), offset = cg_shl(c, binade, cg_vi(c, g->codes));
+  if (q.rounding == TT_STOCHASTIC) {
+    n = cg_shr(c, cg_add(c, cg_shr(c, v, cg_vi(c, g->fraction - 16)), random), cg_vi(c, 16));
+  } else if (q.rounding == TT_EMA) {
+    cg_val lost = cg_select(c, cg_icmp(c, LLVMIntSGT, shift, cg_vi(c, 7)), mantissa, zero);
+    n = cg_add(c, cg_shr(c, v, cg_vi(c, g->fraction)), ema_up(c, g, bits, scale, ema, v, lost, binade));
+  } else {
+    cg_val low = cg_shr(c, v, cg_vi(c, g->fraction)), odd = cg_and(c, g->codes ? low : cg_add(c, low, offset), cg_vi(c, 1));
+    cg_val half = cg_vi(c, ((int64_t)1 << (g->fraction - 1)) - 1);
+    n = cg_shr(c, cg_add(c, cg_add(c, v, half), odd), cg_vi(c, g->fraction));
+  }
+  cg_val code = cg_min(c, cg_add(c, n, offset), cg_vi(c, 7));
+  code = cg_or(c, code, cg_and(c, cg_shr(c, bits, cg_vi(c, 28)), cg_vi(c, 8)));
+  return cg_select(c, cg_icmp(c, LLVMIntEQ, scale, cg_vi(c, 255)), zero, code);
+}
+
+/* splitmix64's finalizer. */
+static cg_val mix64(cg_ctx *c, cg_val z) {
+  z = cg_mul(c, cg_xor(c, z, cg_shr(c, z, cg_i64(c, 30))), cg_i64(c, (int64_t)UINT64_C(0xbf58476d1ce4e5b9)));
+  z = cg_mul(c, cg_xor(c, z, cg_shr(c, z, cg_i64(c, 27))), cg_i64(c, (int64_t)UINT64_C(0x94d049bb133111eb)));
+  return cg_xor(c, z, cg_shr(c, z, cg_i64(c, 31)));
+}
+
+cg_val cg_rng_key(cg_ctx *c, cg_val seed, cg_val step, cg_val tensor) {
+  return mix64(c, cg_add(c, mix64(c, cg_add(c, mix64(c, seed), step)), tensor));
+}
+
+cg_val cg_rng_words(cg_ctx *c, cg_val key, cg_val counters) {
+  cg_val k0 = cg_splat(c, LLVMBuildTrunc(c->b, key, c->i32, ""), c->W);
+  cg_val k1 = cg_splat(c, LLVMBuildTrunc(c->b, cg_shr(c, key, cg_i64(c, 32)), c->i32, ""), c->W);
+  cg_val h = cg_xor(c, counters, k0);
+  h = cg_xor(c, h, cg_shr(c, h, cg_vi(c, 16)));
+  h = cg_add(c, cg_mul(c, h, cg_vi(c, 0x7feb352d)), k1);
+  h = cg_xor(c, h, cg_shr(c, h, cg_vi(c, 15)));
+  h = cg_mul(c, h, cg_vi(c, INT64_C(0x846ca68b)));
+  return cg_xor(c, h, cg_shr(c, h, cg_vi(c, 16)));
+}
+
+/* 2^(scale - 127 - doubling), which may be subnormal. */
+cg_val cg_mx_factor(cg_ctx *c, tt_format format, cg_val scale) {
+  int down = grids[format].doubling;
+  cg_val normal = cg_shl(c, cg_sub(c, scale, cg_i32(c, down)), cg_i32(c, 23));
+  cg_val places = cg_max(c, cg_sub(c, cg_i32(c, down), scale), cg_i32(c, 0));
+  cg_val sub = cg_shr(c, cg_i32(c, 0x400000), places);
+  cg_val bits = cg_select(c, cg_icmp(c, LLVMIntSGT, scale, cg_i32(c, down)), normal, sub);
+  bits = cg_select(c, cg_icmp(c, LLVMIntEQ, scale, cg_i32(c, 255)), cg_i32(c, 0x7fc00000), bits);
+  return cg_bits(c, bits, c->f32);
+}
+
+/* Integers of magnitudes: 0 1 2 3 4 6 8 12, or 0 1 2 4 8 16 32 64; the sign is put on last so that -0 keeps it. */
+cg_val cg_mx_values(cg_ctx *c, tt_format format, cg_val codes, cg_val factor) {
+  cg_val m = cg_and(c, codes, cg_vi(c, 7)), integer;
+  if (format == TT_E2M1) {
+    cg_val last = cg_icmp(c, LLVMIntEQ, m, cg_vi(c, 7));
+    cg_val steep = cg_max(c, cg_sub(c, m, cg_vi(c, 4)), cg_vi(c, 0));
+    integer = cg_add(c, cg_add(c, m, steep), cg_select(c, last, cg_vi(c, 2), cg_vi(c, 0)));
+  } else {
+    integer = cg_shr(c, cg_shl(c, cg_vi(c, 1), m), cg_vi(c, 1));
+  }
+  cg_val magnitude = cg_mul(c, LLVMBuildSIToFP(c->b, integer, c->vf, ""), factor);
+  cg_val sign = cg_shl(c, cg_and(c, codes, cg_vi(c, 8)), cg_vi(c, 28));
+  return cg_bits(c, cg_or(c, cg_bits(c, magnitude, c->vi), sign), c->vf);
+}
+
+cg_val cg_mx_unpack(cg_ctx *c, cg_val packed, int first) {
+  cg_type bytes = LLVMTypeOf(packed);
+  cg_val low = cg_and(c, packed, cg_splat(c, LLVMConstInt(c->i8, 15, false), 16));
+  cg_val high = cg_shr(c, packed, cg_splat(c, LLVMConstInt(c->i8, 4, false), 16)), lanes[64];
+  TT_ASSERT(LLVMGetVectorSize(bytes) == 16);
+  for (int i = 0; i < c->W; i++) lanes[i] = cg_i32(c, (first + i) / 2 + (first + i) % 2 * 16);
+  cg_val mixed = LLVMBuildShuffleVector(c->b, low, high, LLVMConstVector(lanes, (unsigned)c->W), "");
+  return LLVMBuildZExt(c->b, mixed, c->vi, "");
+}
