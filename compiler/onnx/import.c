@@ -36,11 +36,19 @@ bool refuse(importer *im, const char *fmt, ...) {
   return false;
 }
 
+/* Is `name` one of the space-separated words of the row? Every word there has a space on either side. */
+static bool known_attribute(const import_row *row, const char *name) {
+  size_t n = strlen(name);
+  if (!n || strchr(name, ' ')) return false;
+  for (const char *at = strstr(row->attrs, name); at; at = strstr(at + 1, name))
+    if (at > row->attrs && at[-1] == ' ' && at[n] == ' ') return true;
+  return false;
+}
+
 static void scan_attributes(const tt_onnx_model *m, const Onnx__NodeProto *n, const import_row *row, tt_diag *diag) {
   for (size_t i = 0; i < n->n_attribute; i++) {
-    const char *name = n->attribute[i]->name ? n->attribute[i]->name : "", *at = strstr(row->attrs, name);
-    while (at && !(at[-1] == ' ' && at[strlen(name)] == ' ')) at = strstr(at + 1, name);
-    if (!at || !*name) tt_error(diag, onnx_loc(m, n), "attribute '%s' is not supported", name);
+    const char *name = n->attribute[i]->name ? n->attribute[i]->name : "";
+    if (!known_attribute(row, name)) tt_error(diag, onnx_loc(m, n), "attribute '%s' is not supported", name);
   }
 }
 

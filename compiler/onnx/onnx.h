@@ -12,7 +12,8 @@ tt_onnx_model *tt_onnx_load(const char *path, tt_arena *arena, tt_diag *diag);
  * trainer), parameters as vars. `batch` > 0 binds every symbolic first dimension, 0 takes 128 for symbolic ones; a fixed
  * batch that differs from a given one is an error. Constant subgraphs (Shape chains) are folded while importing.
  * Parameters that exporters merged are untied (see DESIGN, Real exporters); notes about what was untied and what was kept
- * are returned as text in *notes (may be NULL). All unsupported ops and attributes are reported in one run. NULL on error. */
+ * are returned as text in *notes (may be NULL), in the model's arena, as are the parameters' initial bytes: the model must
+ * outlive the module. All unsupported ops and attributes are reported in one run. NULL on error. */
 tt_module *tt_onnx_import(tt_onnx_model *model, int64_t batch, char **notes, tt_diag *diag);
 
 /* A complete model whose parameter initializers are raw float32 at known places; untied parameters have become initializers

@@ -19,22 +19,33 @@ typedef struct fixture {
   tt_arena *arena;
   tt_diag diag;
   char path[64]; /* the model file */
-  tt_onnx_writer *w;
+  tt_onnx_writer *w; /* NULL once its model is finished */
   tt_onnx_model *model;
   tt_module *module;
   tt_graph *g;
   char *notes;
 } fixture;
 
-static inline fixture start(void) {
+static inline fixture start_at(int64_t opset) {
   fixture f = {.arena = tt_arena_create()};
   tt_diag_init(&f.diag, NULL);
   snprintf(f.path, sizeof f.path, "/tmp/tetrac_onnx_test_%d.onnx", (int)getpid());
-  f.w = tt_onnx_writer_create(f.arena, "test", 17);
+  f.w = tt_onnx_writer_create(f.arena, "test", opset);
   return f;
 }
 
+static inline fixture start(void) { return start_at(17); }
+
+static inline uint8_t *serialise(fixture *f, size_t *bytes) {
+  uint8_t *data;
+  tt_onnx_writer_finish(f->w, &data, bytes);
+  f->w = NULL;
+  return data;
+}
+
 static inline void stop(fixture *f) {
+  size_t bytes;
+  if (f->w) serialise(f, &bytes);
   unlink(f->path);
   tt_module_destroy(f->module);
   tt_diag_free(&f->diag);
@@ -65,9 +76,8 @@ static inline bool import(fixture *f, int64_t batch) {
 
 /* Finishes the writer's model and takes it all the way. */
 static inline bool finish(fixture *f, int64_t batch) {
-  uint8_t *data;
   size_t bytes;
-  tt_onnx_writer_finish(f->w, &data, &bytes);
+  uint8_t *data = serialise(f, &bytes);
   return load_bytes(f, data, bytes) && import(f, batch);
 }
 

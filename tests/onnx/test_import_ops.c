@@ -127,8 +127,7 @@ static void test_softmax_axis(void **state) {
 /* Before opset 13 softmax covers everything from its axis (1) on: [2,3] as two rows of three, [1,2,3] as one of six. */
 static void test_softmax_flat(void **state) {
   (void)state;
-  fixture f = start();
-  f.w = tt_onnx_writer_create(f.arena, "old", 11);
+  fixture f = start_at(11);
   input(&f, "x", shape(TT_F32, 3, 1, 2, 3, 0), NULL);
   output(&f, "y");
   node(&f, "Softmax", "y", "x", "", "");
@@ -153,8 +152,7 @@ static void test_layernorm(void **state) {
 
 static void test_attention_23(void **state) {
   (void)state;
-  fixture f = start();
-  f.w = tt_onnx_writer_create(f.arena, "attention", 23);
+  fixture f = start_at(23);
   input(&f, "x", shape(TT_F32, 4, 1, 2, 3, 2), NULL); // [B,H,N,d]
   output(&f, "y");
   node(&f, "Attention", "y", "x", "x", "x");

@@ -157,11 +157,48 @@ static void test_external_data(void **state) {
   stop(&f);
 }
 
+/* A local function called twice: its body appears twice, with the call's operands, results and attribute. */
+static void test_local_function(void **state) {
+  (void)state;
+  fixture f = start();
+  input(&f, "x", shape(TT_F32, 2, 2, 3, 0, 0), NULL);
+  output(&f, "y");
+  const char *in = "x", *mid = "m", *out = "y";
+  tt_onnx_write_node(f.w, "mine", "Sum", "first", 1, &in, 1, &mid);
+  tt_onnx_write_int(f.w, "axis", 1);
+  tt_onnx_write_node(f.w, "mine", "Sum", "second", 1, &mid, 1, &out);
+  tt_onnx_write_int(f.w, "axis", 0);
+  size_t bytes;
+  uint8_t *data = serialise(&f, &bytes);
+  Onnx__ModelProto *m = onnx__model_proto__unpack(NULL, bytes, data);
+  Onnx__FunctionProto fun, *functions[] = {&fun};
+  Onnx__NodeProto soft, keep, *body[] = {&soft, &keep};
+  Onnx__AttributeProto axis, *attributes[] = {&axis};
+  onnx__function_proto__init(&fun), onnx__node_proto__init(&soft), onnx__node_proto__init(&keep), onnx__attribute_proto__init(&axis);
+  axis.name = (char[]){"axis"}, axis.ref_attr_name = (char[]){"axis"};
+  soft.op_type = (char[]){"Softmax"}, soft.n_input = 1, soft.input = (char *[]){(char[]){"a"}};
+  soft.n_output = 1, soft.output = (char *[]){(char[]){"t"}}, soft.n_attribute = 1, soft.attribute = attributes;
+  keep.op_type = (char[]){"Relu"}, keep.n_input = 1, keep.input = soft.output, keep.n_output = 1, keep.output = (char *[]){(char[]){"b"}};
+  fun.name = (char[]){"Sum"}, fun.domain = (char[]){"mine"}, fun.n_node = 2, fun.node = body;
+  fun.n_input = 1, fun.input = soft.input, fun.n_output = 1, fun.output = keep.output;
+  m->n_functions = 1, m->functions = functions;
+  bytes = onnx__model_proto__get_packed_size(m);
+  onnx__model_proto__pack(m, data = tt_arena_alloc(f.arena, bytes));
+  m->n_functions = 0, m->functions = NULL;
+  onnx__model_proto__free_unpacked(m, NULL);
+  if (!load_bytes(&f, data, bytes) || !import(&f, 0)) fail_msg("%s", said(&f));
+  assert_int_equal(count_op(f.g, TT_OP_SOFTMAX), 2);
+  tt_tensor y = evaluate(&f, 0.0, 1.0); // both rows have the same softmax, so along the other axis all are 1/2
+  assert_values(&y, 6, (double[]){0.5, 0.5, 0.5, 0.5, 0.5, 0.5});
+  stop(&f);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_aliases_give_names), cmocka_unit_test(test_silent_merges),
       cmocka_unit_test(test_square_and_matrix_stay), cmocka_unit_test(test_masks_and_scalars_are_constants),
       cmocka_unit_test(test_expanded_token), cmocka_unit_test(test_image_round_trip), cmocka_unit_test(test_external_data),
+      cmocka_unit_test(test_local_function),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
