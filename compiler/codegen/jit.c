@@ -9,7 +9,7 @@
 struct cg_jit {
   tt_arena *arena;
   const tt_graph *g;
-  LLVMOrcLLJITRef engine;
+  void *handle; /* of cg_load_symbol */
   trt_entry_fn fn;
   uint64_t scratch_bytes, arena_bytes;
 };
@@ -22,18 +22,29 @@ static bool check(LLVMErrorRef error, tt_diag *diag) {
   return false;
 }
 
-static bool load(cg_jit *jit, const uint8_t *object, size_t bytes, tt_diag *diag) {
-  TT_TRY(check(LLVMOrcCreateLLJIT(&jit->engine, NULL), diag));
-  LLVMOrcJITDylibRef lib = LLVMOrcLLJITGetMainJITDylib(jit->engine);
-  LLVMOrcCSymbolMapPair parallel = {LLVMOrcLLJITMangleAndIntern(jit->engine, "trt_parallel"),
+static bool define_and_find(LLVMOrcLLJITRef engine, const uint8_t *object, size_t bytes, const char *symbol,
+                            LLVMOrcExecutorAddress *address, tt_diag *diag) {
+  LLVMOrcJITDylibRef lib = LLVMOrcLLJITGetMainJITDylib(engine);
+  LLVMOrcCSymbolMapPair parallel = {LLVMOrcLLJITMangleAndIntern(engine, "trt_parallel"),
                                     {(LLVMOrcExecutorAddress)(uintptr_t)&trt_parallel, {LLVMJITSymbolGenericFlagsExported, 0}}};
   TT_TRY(check(LLVMOrcJITDylibDefine(lib, LLVMOrcAbsoluteSymbols(&parallel, 1)), diag));
   LLVMMemoryBufferRef copy = LLVMCreateMemoryBufferWithMemoryRangeCopy((const char *)object, bytes, "tetrac");
-  TT_TRY(check(LLVMOrcLLJITAddObjectFile(jit->engine, lib, copy), diag));
+  TT_TRY(check(LLVMOrcLLJITAddObjectFile(engine, lib, copy), diag));
+  return check(LLVMOrcLLJITLookup(engine, address, symbol), diag);
+}
+
+void *cg_load_symbol(const uint8_t *object, size_t bytes, const char *symbol, void **handle, tt_diag *diag) {
+  LLVMOrcLLJITRef engine = NULL;
   LLVMOrcExecutorAddress address = 0;
-  TT_TRY(check(LLVMOrcLLJITLookup(jit->engine, &address, "tetrac_entry"), diag));
-  jit->fn = (trt_entry_fn)(uintptr_t)address;
-  return true;
+  *handle = NULL;
+  if (!check(LLVMOrcCreateLLJIT(&engine, NULL), diag)) return NULL;
+  *handle = engine;
+  return define_and_find(engine, object, bytes, symbol, &address, diag) ? (void *)(uintptr_t)address : NULL;
+}
+
+void cg_unload(void *handle) {
+  LLVMErrorRef error = handle ? LLVMOrcDisposeLLJIT(handle) : NULL;
+  if (error) LLVMConsumeError(error);
 }
 
 static bool compile(cg_jit *jit, const cg_target *t, tt_diag *diag) {
@@ -46,7 +57,8 @@ static bool compile(cg_jit *jit, const cg_target *t, tt_diag *diag) {
   jit->scratch_bytes = c->scratch_bytes;
   jit->arena_bytes = work + c->work_bytes;
   cg_close(c);
-  return ok && load(jit, object, bytes, diag);
+  if (ok) jit->fn = (trt_entry_fn)(uintptr_t)cg_load_symbol(object, bytes, "tetrac_entry", &jit->handle, diag);
+  return jit->fn != NULL;
 }
 
 cg_jit *cg_jit_compile(const tt_graph *g, const cg_target *t, tt_diag *diag) {
@@ -63,10 +75,7 @@ size_t cg_jit_scratch_bytes(const cg_jit *jit) { return jit->scratch_bytes; }
 
 void cg_jit_destroy(cg_jit *jit) {
   if (!jit) return;
-  if (jit->engine) {
-    LLVMErrorRef error = LLVMOrcDisposeLLJIT(jit->engine);
-    if (error) LLVMConsumeError(error);
-  }
+  cg_unload(jit->handle);
   tt_arena_destroy(jit->arena);
 }
 

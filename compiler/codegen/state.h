@@ -41,4 +41,8 @@ int cg_imm_slot(tt_attr_id id);
 void cg_function_attributes(cg_ctx *c, cg_val fn);
 /* LLVM's target machine for t; NULL after a diagnostic. */
 LLVMTargetMachineRef cg_target_machine(const cg_target *t, tt_diag *diag);
+/* Links an object in memory against the runtime's calls and finds a symbol; NULL after a diagnostic. The handle, set in either
+ * case, is for cg_unload. */
+void *cg_load_symbol(const uint8_t *object, size_t bytes, const char *symbol, void **handle, tt_diag *diag);
+void cg_unload(void *handle);
 #endif

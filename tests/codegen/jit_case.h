@@ -10,7 +10,7 @@
 #include "runtime/include/trt_runtime.h"
 
 /* Every value its own place: what plan_memory would do without reuse. */
-static void place_values(tt_graph *g) {
+static inline void place_values(tt_graph *g) {
   uint64_t at = 0;
   for (size_t v = 0; v < g->values.count; v++) {
     tt_value_data *d = &g->values.data[v];
@@ -31,7 +31,7 @@ typedef struct jit_case {
 
 /* A graph of one node whose operands are inputs a, b, c ...; NULL-safe only for valid operands. `target` as on the command
  * line. */
-static jit_case jit_case_open(tt_op op, int n_in, const tt_type *types, int n_attrs, const tt_attr *attrs,
+static inline jit_case jit_case_open(tt_op op, int n_in, const tt_type *types, int n_attrs, const tt_attr *attrs,
                               const char *target) {
   static const char *const names[] = {"a", "b", "c", "d"};
   jit_case t = {.module = tt_module_create("test"), .arena = tt_arena_create()};
@@ -55,21 +55,21 @@ static jit_case jit_case_open(tt_op op, int n_in, const tt_type *types, int n_at
 }
 
 /* Runs on `threads` threads; the result lives in the case's arena. */
-static tt_tensor jit_case_run(jit_case *t, const tt_tensor *in, int threads) {
+static inline tt_tensor jit_case_run(jit_case *t, const tt_tensor *in, int threads) {
   tt_tensor out = {0};
   assert_true(trt_threads_init(threads, cg_jit_scratch_bytes(t->jit)));
   cg_jit_run(t->jit, in, NULL, &out, t->arena);
   return out;
 }
 
-static void jit_case_close(jit_case *t) {
+static inline void jit_case_close(jit_case *t) {
   cg_jit_destroy(t->jit);
   tt_arena_destroy(t->arena);
   tt_module_destroy(t->module);
 }
 
 /* The instruction sets worth testing on this machine: AVX2 always, AVX-512 with VNNI where present. */
-static const char *const *jit_targets(void) {
+static inline const char *const *jit_targets(void) {
   static const char *list[3];
   int n = 0;
 #if defined(__x86_64__)
@@ -81,7 +81,7 @@ static const char *const *jit_targets(void) {
 }
 
 /* Small deterministic randomness for operands. */
-static uint32_t jit_random(uint32_t *state) {
+static inline uint32_t jit_random(uint32_t *state) {
   *state = *state * 1664525u + 1013904223u;
   return *state >> 8;
 }
