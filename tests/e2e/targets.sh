@@ -1,0 +1,16 @@
+#!/bin/sh
+# What is generated for a target is what the target has: int8 dot products of 512 bits with VNNI, of 256 without; and nothing
+# in the trainer's object but the runtime call and the C library's memory moves is called from outside.
+. "$(dirname "$0")/common.sh"
+small_vit -o "$work/m.onnx"
+"$tetrac" compile "$work/m.onnx" --batch 4 --quiet --target cpu:v4 --emit asm -o "$work/v4.s"
+"$tetrac" compile "$work/m.onnx" --batch 4 --quiet --target cpu:v3 --emit asm -o "$work/v3.s"
+grep -q 'vpdpbusd.*zmm' "$work/v4.s" || { echo "FAIL: v4 has no vpdpbusd on zmm"; exit 1; }
+grep -q 'vpmaddubsw.*ymm' "$work/v3.s" || { echo "FAIL: v3 has no vpmaddubsw on ymm"; exit 1; }
+if grep -q 'zmm' "$work/v3.s"; then echo "FAIL: v3 uses zmm"; exit 1; fi
+"$tetrac" compile "$work/m.onnx" --batch 4 --quiet --emit obj -o "$work/m.o"
+undefined=$(nm -u "$work/m.o" | awk '{print $2}' | grep -vE '^(trt_parallel|memcpy|memset|memmove)$' || true)
+[ -z "$undefined" ] || { echo "FAIL: generated code calls $undefined"; exit 1; }
+expect 1 "$tetrac" compile "$work/m.onnx" --target cpu:v17 -o "$work/t"
+says "v17"
+echo "PASS targets"
