@@ -98,24 +98,37 @@ static bool put_scalars(const trt_model *model, const trt_binding *b, const batc
   return true;
 }
 
-/* Writes every output as the program holds it. The metadata list the parameters that are the transpose of the ONNX model's
- * initializer, so that a reader can tell. */
+/* The parameter whose gradient an output named "grad:<param>" is; NULL for other outputs. */
+static const trt_tensor *gradient_of(const trt_program *p, const char *name) {
+  static const char prefix[] = "grad:";
+  if (strncmp(name, prefix, sizeof prefix - 1) != 0) return NULL;
+  for (uint64_t i = 0; i < p->n_vars; i++)
+    if (strcmp(p->vars[i].name, name + sizeof prefix - 1) == 0) return &p->vars[i];
+  return NULL;
+}
+
+/* Writes every output. A gradient gets the layout of its ONNX initializer, which is what others can compare it with, even
+ * where the program keeps the parameter transposed. */
 static bool write_outputs(const trt_model *model, const trt_binding *b, const char *path, trt_error *err) {
   const trt_entry *e = b->entry;
   trt_st_tensor *tensors = trt_alloc(e->n_outputs * sizeof *tensors);
-  for (uint64_t i = 0; i < e->n_outputs; i++) tensors[i] = trt_st_describe(&e->outputs[i], model->arena);
-  trt_text transposed = {0};
-  trt_text_add(&transposed, "[");
-  for (uint64_t i = 0; i < model->program->n_vars; i++) {
-    const trt_tensor *v = &model->program->vars[i];
-    if (!v->transposed || v->role != TRT_PARAM) continue;
-    if (transposed.size > 1) trt_text_add(&transposed, ",");
-    trt_text_add_json(&transposed, v->name);
+  uint8_t **turned = trt_alloc(e->n_outputs * sizeof *turned);
+  for (uint64_t i = 0; i < e->n_outputs; i++) {
+    trt_st_tensor *t = &tensors[i];
+    *t = trt_st_describe(&e->outputs[i], model->arena);
+    const trt_tensor *v = gradient_of(model->program, t->name);
+    turned[i] = NULL;
+    if (!v || !v->transposed) continue;
+    turned[i] = trt_alloc(t->bytes);
+    trt_transpose(turned[i], t->data, v->dim[0], v->dim[1]);
+    t->data = turned[i];
+    t->dim[0] = v->dim[1];
+    t->dim[1] = v->dim[0];
   }
-  trt_text_add(&transposed, "]");
-  trt_st_meta metas[] = {{"tetrac.model", model->program->model}, {"tetrac.transposed", transposed.data}};
-  bool ok = trt_st_write(path, tensors, e->n_outputs, metas, 2, err);
-  free(transposed.data);
+  trt_st_meta metas[] = {{"tetrac.model", model->program->model}};
+  bool ok = trt_st_write(path, tensors, e->n_outputs, metas, 1, err);
+  for (uint64_t i = 0; i < e->n_outputs; i++) free(turned[i]);
+  free(turned);
   free(tensors);
   return ok;
 }
