@@ -39,5 +39,8 @@ typedef struct cg_jit cg_jit;
 cg_jit *cg_jit_compile(const tt_graph *g, const cg_target *t, tt_diag *diag);
 size_t cg_jit_scratch_bytes(const cg_jit *jit);
 void cg_jit_run(cg_jit *jit, const tt_tensor *inputs, tt_tensor *vars, tt_tensor *results, tt_arena *arena);
+/* The two halves of a run, for timing: memory with inputs and vars in place, and one execution of the entry on it. */
+trt_step cg_jit_prepare(const cg_jit *jit, const tt_tensor *inputs, const tt_tensor *vars, tt_arena *arena);
+void cg_jit_enter(const cg_jit *jit, const trt_step *step);
 void cg_jit_destroy(cg_jit *jit);
 #endif

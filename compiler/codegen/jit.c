@@ -89,7 +89,7 @@ static void put(const tt_tensor *from, uint8_t *to) {
 /* Block of `bytes` aligned for kernels, with a vector of slack behind it. */
 static uint8_t *block(tt_arena *arena, uint64_t bytes) { return tt_arena_alloc(arena, bytes + 2 * TRT_ALIGN); }
 
-void cg_jit_run(cg_jit *jit, const tt_tensor *inputs, tt_tensor *vars, tt_tensor *results, tt_arena *arena) {
+trt_step cg_jit_prepare(const cg_jit *jit, const tt_tensor *inputs, const tt_tensor *vars, tt_arena *arena) {
   const tt_graph *g = jit->g;
   const tt_module *m = g->module;
   trt_step step = {block(arena, m->vars_bytes), block(arena, jit->arena_bytes)};
@@ -98,7 +98,16 @@ void cg_jit_run(cg_jit *jit, const tt_tensor *inputs, tt_tensor *vars, tt_tensor
     put(&initial, step.vars + m->var_offset.data[i]);
   }
   for (size_t i = 0; i < g->inputs.count; i++) put(&inputs[i], step.arena + tt_val(g, g->inputs.data[i])->offset);
-  jit->fn(&step);
+  return step;
+}
+
+void cg_jit_enter(const cg_jit *jit, const trt_step *step) { jit->fn(step); }
+
+void cg_jit_run(cg_jit *jit, const tt_tensor *inputs, tt_tensor *vars, tt_tensor *results, tt_arena *arena) {
+  const tt_graph *g = jit->g;
+  const tt_module *m = g->module;
+  trt_step step = cg_jit_prepare(jit, inputs, vars, arena);
+  cg_jit_enter(jit, &step);
   for (size_t i = 0; i < g->results.count; i++) {
     const tt_type *t = tt_typ(g, g->results.data[i].value);
     results[i] = tt_tensor_from_bytes(arena, *t, step.arena + cg_result_offset(g, i));
