@@ -75,8 +75,9 @@ static bool fail(cg_ctx *c, const char *what, char *message) {
   return false;
 }
 
-/* Emitters vectorise, block and unroll by themselves, so what is left to LLVM is scalar clean-up: the full -O2 pipeline took
- * three times as long on a training step for no faster code. */
+/* Emitters vectorise, block and unroll by themselves, so what is left to LLVM is scalar clean-up. On the three entries of a
+ * DeiT-S this takes 1.3 s where default<O2> takes 15 s, most of it spent inlining kernels that are shared on purpose, and a
+ * training step is no slower for it. instcombine's check that one round sufficed is for LLVM's own tests. */
 #define COMBINE "instcombine<no-verify-fixpoint>,"
 static const char *const pipeline = "function(sroa,early-cse<memssa>," COMBINE "simplifycfg,loop-mssa(licm),gvn,"
                                     "loop(indvars),loop-reduce," COMBINE "simplifycfg),globaldce";
