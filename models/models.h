@@ -26,8 +26,8 @@ typedef struct tt_model_preset {
 const tt_model_preset *tt_model_presets(int *n);
 const tt_model_preset *tt_model_preset_find(const char *name); /* NULL where absent */
 
-/* A ViT (Dosovitskiy et al. 2020, as in DeiT, Touvron et al. 2020): patch embedding, class token, position embedding, pre-norm
- * blocks, final norm, linear head on the class token. Opset 17, input "images" [batch,C,H,W], output "logits" [batch,classes].
- * The serialised model lies in the arena. False after diagnostics that name each option out of range. */
+/* A ViT (Dosovitskiy et al. 2020, as in DeiT, Touvron et al. 2020): patch embedding, class token, position embedding,
+ * pre-norm blocks, final norm, linear head on the class token. Opset 17, input "images" [batch,C,H,W], output "logits"
+ * [batch,classes]. The serialised model lies in the arena. False after diagnostics that name each option out of range. */
 bool tt_model_build(const tt_model_options *o, tt_arena *arena, uint8_t **data, size_t *bytes, tt_diag *diag);
 #endif

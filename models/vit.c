@@ -138,18 +138,18 @@ static const char *taken(vit *m, const char *path, const char *x, const char *in
 static const char *add_attention(vit *m, const char *x, const char *at, const char *param) {
   int64_t d = m->o->dim;
   const char *qkv = add_linear(m, x, PATH("%s/qkv", at), PATH("%s.qkv", param), d, 3 * d);
-  qkv = node2(m, "Reshape", PATH("/%s/Reshape", at), qkv, "qkv_shape");                         // [B,N,3,H,d]
-  qkv = transposed(m, PATH("/%s/Transpose", at), qkv, 5, (int64_t[]){2, 0, 3, 1, 4});           // [3,B,H,N,d]
-  const char *q = taken(m, PATH("/%s/Gather", at), qkv, "index_0", 0);                          // [B,H,N,d]
+  qkv = node2(m, "Reshape", PATH("/%s/Reshape", at), qkv, "qkv_shape");               // [B,N,3,H,d]
+  qkv = transposed(m, PATH("/%s/Transpose", at), qkv, 5, (int64_t[]){2, 0, 3, 1, 4}); // [3,B,H,N,d]
+  const char *q = taken(m, PATH("/%s/Gather", at), qkv, "index_0", 0);                // [B,H,N,d]
   const char *k = taken(m, PATH("/%s/Gather_1", at), qkv, "index_1", 0);
   const char *v = taken(m, PATH("/%s/Gather_2", at), qkv, "index_2", 0);
   q = node2(m, "Mul", PATH("/%s/Mul", at), q, "attention_scale");
-  k = transposed(m, PATH("/%s/Transpose_1", at), k, 4, (int64_t[]){0, 1, 3, 2});                // [B,H,d,N]
+  k = transposed(m, PATH("/%s/Transpose_1", at), k, 4, (int64_t[]){0, 1, 3, 2}); // [B,H,d,N]
   const char *p = node1(m, "Softmax", PATH("/%s/Softmax", at), node2(m, "MatMul", PATH("/%s/MatMul", at), q, k));
   tt_onnx_write_int(m->w, "axis", -1);
-  const char *o = node2(m, "MatMul", PATH("/%s/MatMul_1", at), p, v);                           // [B,H,N,d]
-  o = transposed(m, PATH("/%s/Transpose_2", at), o, 4, (int64_t[]){0, 2, 1, 3});                // [B,N,H,d]
-  o = node2(m, "Reshape", PATH("/%s/Reshape_1", at), o, "tokens_shape");                        // [B,N,D]
+  const char *o = node2(m, "MatMul", PATH("/%s/MatMul_1", at), p, v);            // [B,H,N,d]
+  o = transposed(m, PATH("/%s/Transpose_2", at), o, 4, (int64_t[]){0, 2, 1, 3}); // [B,N,H,d]
+  o = node2(m, "Reshape", PATH("/%s/Reshape_1", at), o, "tokens_shape");         // [B,N,D]
   return add_linear(m, o, PATH("%s/proj", at), PATH("%s.proj", param), d, d);
 }
 
@@ -178,8 +178,8 @@ static const char *add_embedding(vit *m) {
                            (const char *[]){"images", "patch_embed.proj.weight", "patch_embed.proj.bias"});
   tt_onnx_write_ints(m->w, "kernel_shape", 2, (int64_t[]){o->patch, o->patch});
   tt_onnx_write_ints(m->w, "strides", 2, (int64_t[]){o->patch, o->patch});
-  x = node2(m, "Reshape", "/patch_embed/Reshape", x, "patches_shape");            // [B,D,N-1]
-  x = transposed(m, "/patch_embed/Transpose", x, 3, (int64_t[]){0, 2, 1});        // [B,N-1,D]
+  x = node2(m, "Reshape", "/patch_embed/Reshape", x, "patches_shape");     // [B,D,N-1]
+  x = transposed(m, "/patch_embed/Transpose", x, 3, (int64_t[]){0, 2, 1}); // [B,N-1,D]
   const char *batch = node1(m, "Shape", "/Shape", x);
   tt_onnx_write_int(m->w, "start", 0);
   tt_onnx_write_int(m->w, "end", 1);
@@ -219,7 +219,8 @@ static void add_head(vit *m, const char *x) {
 
 static bool in_range(tt_diag *diag, const char *option, int64_t value, int64_t low, int64_t high) {
   if (value >= low && value <= high) return true;
-  tt_error(diag, (tt_loc){0}, "--%s is %lld, it must be %lld to %lld", option, (long long)value, (long long)low, (long long)high);
+  tt_error(diag, (tt_loc){0}, "--%s is %lld, it must be %lld to %lld", option, (long long)value, (long long)low,
+           (long long)high);
   return false;
 }
 
@@ -241,9 +242,11 @@ static bool check_options(const tt_model_options *o, tt_diag *diag) {
   ok &= divides(diag, "patch", o->patch, "image", o->image);
   ok &= divides(diag, "heads", o->heads, "dim", o->dim);
   int64_t side = o->image / o->patch;
-  double params = 12.0 * (double)o->depth * (double)o->dim * (double)o->dim + (double)(o->classes + side * side) * (double)o->dim;
+  double params =
+      12.0 * (double)o->depth * (double)o->dim * (double)o->dim + (double)(o->classes + side * side) * (double)o->dim;
   if (ok && params > 4.5e8) {
-    tt_error(diag, (tt_loc){0}, "the model would have %.0f million parameters; an ONNX file holds 450 million: make it smaller", params / 1e6);
+    tt_error(diag, (tt_loc){0},
+             "the model would have %.0f million parameters; an ONNX file holds 450 million: make it smaller", params / 1e6);
     return false;
   }
   return ok;

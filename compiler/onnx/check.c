@@ -26,8 +26,9 @@ static void check_operand(const tt_onnx_model *m, const Onnx__NodeProto *n, size
     tt_error(diag, onnx_loc(m, n), "operand %zu, '%s', is defined nowhere in the model", k, name);
     return;
   }
-  tt_error(diag, onnx_loc(m, n), "operand %zu, '%s', is used before node '%s' makes it: the graph has a cycle or is out of order",
-           k, name, onnx_node_name(m->proto->graph->node[by]));
+  tt_error(diag, onnx_loc(m, n),
+           "operand %zu, '%s', is used before node '%s' makes it: the graph has a cycle or is out of order", k, name,
+           onnx_node_name(m->proto->graph->node[by]));
 }
 
 bool onnx_check_names(const tt_onnx_model *m, tt_diag *diag) {
@@ -46,6 +47,7 @@ bool onnx_check_names(const tt_onnx_model *m, tt_diag *diag) {
       if (*n->output[k]) define(m, &defined, n->output[k], (uint32_t)i, onnx_loc(m, n), diag);
   }
   for (size_t i = 0; i < g->n_output; i++)
-    if (!names_find(&defined, g->output[i]->name, NULL)) tt_error(diag, file, "output '%s' is made by no node", g->output[i]->name);
+    if (!names_find(&defined, g->output[i]->name, NULL))
+      tt_error(diag, file, "output '%s' is made by no node", g->output[i]->name);
   return diag->errors == before;
 }

@@ -12,13 +12,34 @@ enum { OPSET = 20 };
 
 /* Operators that differ in nothing but the name. */
 static const char *const same[TT_OP_COUNT] = {
-    [TT_OP_NEG] = "Neg",         [TT_OP_EXP] = "Exp",         [TT_OP_LOG] = "Log",     [TT_OP_SQRT] = "Sqrt",
-    [TT_OP_RECIPROCAL] = "Reciprocal", [TT_OP_ERF] = "Erf",   [TT_OP_TANH] = "Tanh",   [TT_OP_SIGMOID] = "Sigmoid",
-    [TT_OP_ABS] = "Abs",         [TT_OP_RELU] = "Relu",       [TT_OP_FLOOR] = "Floor", [TT_OP_NOT] = "Not",
-    [TT_OP_ISNAN] = "IsNaN",     [TT_OP_ADD] = "Add",         [TT_OP_SUB] = "Sub",     [TT_OP_MUL] = "Mul",
-    [TT_OP_DIV] = "Div",         [TT_OP_POW] = "Pow",         [TT_OP_MIN] = "Min",     [TT_OP_MAX] = "Max",
-    [TT_OP_MOD] = "Mod",         [TT_OP_EQUAL] = "Equal",     [TT_OP_LESS] = "Less",   [TT_OP_GREATER] = "Greater",
-    [TT_OP_AND] = "And",         [TT_OP_OR] = "Or",           [TT_OP_WHERE] = "Where", [TT_OP_SHAPE_OF] = "Shape",
+    [TT_OP_NEG] = "Neg",
+    [TT_OP_EXP] = "Exp",
+    [TT_OP_LOG] = "Log",
+    [TT_OP_SQRT] = "Sqrt",
+    [TT_OP_RECIPROCAL] = "Reciprocal",
+    [TT_OP_ERF] = "Erf",
+    [TT_OP_TANH] = "Tanh",
+    [TT_OP_SIGMOID] = "Sigmoid",
+    [TT_OP_ABS] = "Abs",
+    [TT_OP_RELU] = "Relu",
+    [TT_OP_FLOOR] = "Floor",
+    [TT_OP_NOT] = "Not",
+    [TT_OP_ISNAN] = "IsNaN",
+    [TT_OP_ADD] = "Add",
+    [TT_OP_SUB] = "Sub",
+    [TT_OP_MUL] = "Mul",
+    [TT_OP_DIV] = "Div",
+    [TT_OP_POW] = "Pow",
+    [TT_OP_MIN] = "Min",
+    [TT_OP_MAX] = "Max",
+    [TT_OP_MOD] = "Mod",
+    [TT_OP_EQUAL] = "Equal",
+    [TT_OP_LESS] = "Less",
+    [TT_OP_GREATER] = "Greater",
+    [TT_OP_AND] = "And",
+    [TT_OP_OR] = "Or",
+    [TT_OP_WHERE] = "Where",
+    [TT_OP_SHAPE_OF] = "Shape",
     [TT_OP_SOFTMAX] = "Softmax",
 };
 
@@ -39,7 +60,9 @@ static const char *unique(exporter *e, const char *wish) {
   return name;
 }
 
-static const char *fresh(exporter *e, const char *what) { return unique(e, tt_arena_printf(e->arena, "%s_%d", what, e->fresh++)); }
+static const char *fresh(exporter *e, const char *what) {
+  return unique(e, tt_arena_printf(e->arena, "%s_%d", what, e->fresh++));
+}
 
 static const char *ints_tensor(exporter *e, const char *what, int n, const int64_t *v) {
   tt_type type = tt_type_make(TT_I64, 1, (int64_t[]){n});
@@ -49,8 +72,8 @@ static const char *ints_tensor(exporter *e, const char *what, int n, const int64
 }
 
 /* The node's own name where it has one, made unique: several nodes may come from one ONNX node. */
-static void write_node(exporter *e, tt_node n, const char *domain, const char *op, int n_in, const char *const *in, int n_out,
-                       const char *const *out) {
+static void write_node(exporter *e, tt_node n, const char *domain, const char *op, int n_in, const char *const *in,
+                       int n_out, const char *const *out) {
   const char *from = tt_nod(e->g, n)->loc.node;
   const char *name = from ? unique(e, tt_arena_printf(e->arena, "%s:%s", from, op)) : fresh(e, op);
   tt_onnx_write_node(e->w, domain, op, name, n_in, in, n_out, out);
@@ -72,7 +95,8 @@ static void write_slice(exporter *e, tt_node n) {
   const tt_attr *steps = tt_node_attr(e->g, n, TT_A_STEPS);
   int64_t axes[TT_MAX_RANK] = {0, 1, 2, 3, 4, 5, 6, 7};
   const char *in[] = {in_name(e, n, 0), ints_tensor(e, "starts", starts->as.ints.n, starts->as.ints.v),
-                      ints_tensor(e, "ends", ends->as.ints.n, ends->as.ints.v), ints_tensor(e, "axes", starts->as.ints.n, axes),
+                      ints_tensor(e, "ends", ends->as.ints.n, ends->as.ints.v),
+                      ints_tensor(e, "axes", starts->as.ints.n, axes),
                       ints_tensor(e, "steps", steps->as.ints.n, steps->as.ints.v)};
   const char *out = out_name(e, n, 0);
   write_node(e, n, NULL, "Slice", 5, in, 1, &out);
@@ -233,9 +257,12 @@ static void write_sources(exporter *e) {
     const tt_value_data *d = tt_val(g, v);
     const tt_var *var = d->kind == TT_VALUE_VAR ? &g->module->vars.data[d->index] : NULL;
     if (d->kind != TT_VALUE_INPUT && !e->uses[v]) continue;
-    if (d->kind == TT_VALUE_CONST) tt_onnx_write_initializer(e->w, e->name[v], &d->type, d->data);
-    else if (var && var->init) tt_onnx_write_initializer(e->w, e->name[v], &d->type, var->init);
-    else if (var || d->kind == TT_VALUE_INPUT) tt_onnx_write_input(e->w, e->name[v], &d->type, NULL);
+    if (d->kind == TT_VALUE_CONST)
+      tt_onnx_write_initializer(e->w, e->name[v], &d->type, d->data);
+    else if (var && var->init)
+      tt_onnx_write_initializer(e->w, e->name[v], &d->type, var->init);
+    else if (var || d->kind == TT_VALUE_INPUT)
+      tt_onnx_write_input(e->w, e->name[v], &d->type, NULL);
   }
 }
 

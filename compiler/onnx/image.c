@@ -30,7 +30,8 @@ static bool find_field(wire_cursor *c, uint32_t number, wire_field *f) {
 static wire_cursor inside(const wire_field *f) { return (wire_cursor){f->data, f->data + f->length}; }
 
 /* The parameter that an initializer's wire form holds: its index through `params`, its raw bytes in *raw. */
-static bool read_initializer(const wire_field *tensor, const names *params, tt_arena *arena, uint32_t *var, wire_field *raw) {
+static bool read_initializer(const wire_field *tensor, const names *params, tt_arena *arena, uint32_t *var,
+                             wire_field *raw) {
   wire_field name;
   wire_cursor c = inside(tensor), again = c;
   if (!find_field(&c, TENSOR_NAME, &name)) return false;
@@ -76,7 +77,8 @@ static bool collect(tt_onnx_model *m, const tt_module *module, names *params, in
   return diag->errors == before;
 }
 
-bool tt_onnx_image_build(tt_onnx_model *model, const tt_module *module, tt_arena *arena, tt_onnx_image *out, tt_diag *diag) {
+bool tt_onnx_image_build(tt_onnx_model *model, const tt_module *module, tt_arena *arena, tt_onnx_image *out,
+                         tt_diag *diag) {
   names params = {0};
   int count = 0;
   *out = (tt_onnx_image){0};
@@ -84,7 +86,8 @@ bool tt_onnx_image_build(tt_onnx_model *model, const tt_module *module, tt_arena
   TT_TRY(collect(model, module, &params, &count, diag));
   out->bytes = onnx__model_proto__get_packed_size(model->proto);
   if (out->bytes > IMAGE_MAX) {
-    tt_error(diag, (tt_loc){.file = model->path}, "the exported model would have %zu bytes, an ONNX file at most 2 GiB", out->bytes);
+    tt_error(diag, (tt_loc){.file = model->path}, "the exported model would have %zu bytes, an ONNX file at most 2 GiB",
+             out->bytes);
     return false;
   }
   out->data = tt_arena_alloc(arena, out->bytes);

@@ -36,19 +36,35 @@ bool refuse(importer *im, const char *fmt, ...) {
   return false;
 }
 
-/* Is `name` one of the space-separated words of the row? Every word there has a space on either side. */
-static bool known_attribute(const import_row *row, const char *name) {
+/* The kind of attribute `name` by the row's words NAME:KIND (a space on either side), 0 where it is none of them. */
+static char attribute_kind(const import_row *row, const char *name) {
   size_t n = strlen(name);
-  if (!n || strchr(name, ' ')) return false;
+  if (!n || strchr(name, ' ') || strchr(name, ':')) return 0;
   for (const char *at = strstr(row->attrs, name); at; at = strstr(at + 1, name))
-    if (at > row->attrs && at[-1] == ' ' && at[n] == ' ') return true;
-  return false;
+    if (at > row->attrs && at[-1] == ' ' && at[n] == ':') return at[n + 1];
+  return 0;
+}
+
+/* Some writers leave zeros out, so the declared type counts where there is one, and what is there where not. */
+static bool has_kind(const Onnx__AttributeProto *a, char kind) {
+  static const char of_type[] = {
+      [ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOAT] = 'f',  [ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT] = 'i',
+      [ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRING] = 's', [ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TENSOR] = 't',
+      [ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOATS] = 'F', [ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS] = 'I'};
+  if (kind == 't' && !a->t) return false;
+  if (a->has_type) return a->type > 0 && (size_t)a->type < sizeof of_type && of_type[a->type] == kind;
+  bool single = a->has_i || a->has_f || a->has_s || a->t;
+  return kind == 'i' ? a->has_i : kind == 'f' ? a->has_f : kind == 's' ? a->has_s : kind == 't' || !single;
 }
 
 static void scan_attributes(const tt_onnx_model *m, const Onnx__NodeProto *n, const import_row *row, tt_diag *diag) {
   for (size_t i = 0; i < n->n_attribute; i++) {
     const char *name = n->attribute[i]->name ? n->attribute[i]->name : "";
-    if (!known_attribute(row, name)) tt_error(diag, onnx_loc(m, n), "attribute '%s' is not supported", name);
+    char kind = attribute_kind(row, name);
+    if (!kind)
+      tt_error(diag, onnx_loc(m, n), "attribute '%s' is not supported", name);
+    else if (!has_kind(n->attribute[i], kind))
+      tt_error(diag, onnx_loc(m, n), "attribute '%s' has the wrong type", name);
   }
 }
 
@@ -57,7 +73,8 @@ static void scan_node(const tt_onnx_model *m, const Onnx__NodeProto *n, tt_diag 
   tt_loc loc = onnx_loc(m, n);
   if (!row) {
     const char *domain = n->domain && *n->domain ? n->domain : "ai.onnx";
-    tt_error(diag, loc, "the operator %s (domain %s, opset %lld) is not supported", n->op_type, domain, (long long)m->opset);
+    tt_error(diag, loc, "the operator %s (domain %s, opset %lld) is not supported", n->op_type, domain,
+             (long long)m->opset);
     return;
   }
   if (m->opset < row->since || m->opset > row->until) {
@@ -87,7 +104,8 @@ static tt_value import_parameter(importer *im, const Onnx__TensorProto *t) {
   const void *data;
   if (!onnx_tensor_bytes(t, im->model->arena, &type, &data, im->b.loc, im->diag)) return TT_NONE;
   const char *name = tt_arena_str(im->module->arena, t->name);
-  tt_var var = {.name = name, .type = type, .role = TT_VAR_PARAM, .decay = true, .init = data, .copy_of = TT_NONE, .origin = name};
+  tt_var var = {
+      .name = name, .type = type, .role = TT_VAR_PARAM, .decay = true, .init = data, .copy_of = TT_NONE, .origin = name};
   var.scope = im->b.loc.node;
   return tt_graph_var(im->g, tt_module_add_var(im->module, var));
 }
@@ -127,15 +145,17 @@ static bool bind_dim(importer *im, const Onnx__TensorShapeProto__Dimension *d, s
     *out = d->dim_value;
     if (*out < 1) return tt_error(im->diag, loc, "input '%s': dimension %zu is %lld", name, i, (long long)*out), false;
     if (i || !im->batch || im->batch == *out) return true;
-    tt_error(im->diag, loc, "input '%s' is fixed to a batch of %lld, %lld was asked for: leave --batch out, or export with a dynamic batch",
-             name, (long long)*out, (long long)im->batch);
+    tt_error(
+        im->diag, loc,
+        "input '%s' is fixed to a batch of %lld, %lld was asked for: leave --batch out, or export with a dynamic batch",
+        name, (long long)*out, (long long)im->batch);
     return false;
   }
   *out = im->batch ? im->batch : DEFAULT_BATCH;
   if (i == 0) return true;
   bool named = d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM;
-  tt_error(im->diag, loc, "input '%s': dimension %zu ('%s') has no fixed size; only the first, the batch, may be open", name, i,
-           named ? d->dim_param : "?");
+  tt_error(im->diag, loc, "input '%s': dimension %zu ('%s') has no fixed size; only the first, the batch, may be open",
+           name, i, named ? d->dim_param : "?");
   return false;
 }
 
@@ -143,14 +163,18 @@ static bool import_input(importer *im, const Onnx__ValueInfoProto *v) {
   tt_loc loc = {.file = im->model->path};
   const Onnx__TypeProto *t = v->type;
   if (!t || t->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE || !t->tensor_type->shape)
-    return tt_error(im->diag, loc, "input '%s' has no tensor type with a shape: export the model with shapes", v->name), false;
+    return tt_error(im->diag, loc, "input '%s' has no tensor type with a shape: export the model with shapes", v->name),
+           false;
   const Onnx__TensorShapeProto *s = t->tensor_type->shape;
   tt_dtype dtype;
   if (!onnx_dtype(t->tensor_type->elem_type, &dtype))
     return tt_error(im->diag, loc, "input '%s' holds %s, which is not supported: export in float32", v->name,
-                    onnx_dtype_text(t->tensor_type->elem_type)), false;
+                    onnx_dtype_text(t->tensor_type->elem_type)),
+           false;
   if (s->n_dim > TT_MAX_RANK)
-    return tt_error(im->diag, loc, "input '%s' has %zu dimensions, at most %d are supported", v->name, s->n_dim, TT_MAX_RANK), false;
+    return tt_error(im->diag, loc, "input '%s' has %zu dimensions, at most %d are supported", v->name, s->n_dim,
+                    TT_MAX_RANK),
+           false;
   int64_t dim[TT_MAX_RANK] = {0}, count = 1;
   bool ok = true;
   for (size_t i = 0; i < s->n_dim; i++) {
@@ -172,11 +196,13 @@ static tt_loc module_loc(importer *im, const Onnx__NodeProto *n) {
   return (tt_loc){.file = im->module->name, .node = tt_arena_str(a, onnx_node_name(n)), .op = tt_arena_str(a, n->op_type)};
 }
 
-/* Operands of failed nodes are poisoned without further words; outputs that no import function makes are not there at all. */
+/* Operands of failed nodes are poisoned without further words; outputs that no import function makes are not there at all.
+ */
 static bool operand_ready(importer *im, const Onnx__NodeProto *n, size_t k) {
   const char *name = n->input[k];
   if (in(im, n, k) != TT_NONE) return true;
-  if (!names_find(&im->values, name, NULL)) refuse(im, "operand %zu, '%s', is an output that import does not compute", k, name);
+  if (!names_find(&im->values, name, NULL))
+    refuse(im, "operand %zu, '%s', is an output that import does not compute", k, name);
   return false;
 }
 
@@ -200,14 +226,17 @@ static void import_results(importer *im) {
   for (size_t i = 0; i < g->n_output; i++) {
     const char *name = g->output[i]->name;
     tt_value v = lookup(im, name);
-    if (v == TT_NONE) refuse(im, "output '%s' cannot be imported", name);
-    else tt_graph_set_result(im->g, tt_arena_str(im->module->arena, name), v);
+    if (v == TT_NONE)
+      refuse(im, "output '%s' cannot be imported", name);
+    else
+      tt_graph_set_result(im->g, tt_arena_str(im->module->arena, name), v);
   }
 }
 
 static void import_graph(importer *im) {
   const Onnx__GraphProto *g = im->model->proto->graph;
-  for (size_t i = 0; i < g->n_initializer; i++) names_set(&im->initializers, im->model->arena, g->initializer[i]->name, (uint32_t)i);
+  for (size_t i = 0; i < g->n_initializer; i++)
+    names_set(&im->initializers, im->model->arena, g->initializer[i]->name, (uint32_t)i);
   bool ok = true;
   for (size_t i = 0; i < g->n_input; i++)
     if (!names_find(&im->initializers, g->input[i]->name, NULL)) ok &= import_input(im, g->input[i]);
@@ -223,7 +252,12 @@ tt_module *tt_onnx_import(tt_onnx_model *model, int64_t batch, char **notes, tt_
   onnx_untie(model);
   if (notes) *notes = tt_arena_str(model->arena, model->notes);
   tt_module *module = tt_module_create(model->path);
-  importer im = {.model = model, .module = module, .g = tt_graph_create(module, "forward"), .diag = diag, .batch = batch, .errors_before = before};
+  importer im = {.model = model,
+                 .module = module,
+                 .g = tt_graph_create(module, "forward"),
+                 .diag = diag,
+                 .batch = batch,
+                 .errors_before = before};
   im.b = (tt_builder){.g = im.g, .diag = diag, .at = TT_NONE, .loc = {.file = module->name}};
   import_graph(&im);
   tt_assert_context(NULL, NULL);

@@ -8,12 +8,12 @@ typedef struct importer {
   tt_module *module;
   tt_graph *g;
   tt_diag *diag;
-  tt_builder b;           /* loc is the node being imported */
-  names values;           /* ONNX name -> tt_value; TT_NONE for results of nodes that failed */
-  names initializers;     /* -> index in the model's graph */
+  tt_builder b;       /* loc is the node being imported */
+  names values;       /* ONNX name -> tt_value; TT_NONE for results of nodes that failed */
+  names initializers; /* -> index in the model's graph */
   int64_t batch;
-  tt_op op;               /* IR op of the row being imported */
-  int errors_before;      /* errors reported before import began */
+  tt_op op;          /* IR op of the row being imported */
+  int errors_before; /* errors reported before import began */
 } importer;
 
 /* One row of onnx_ops.def. */
@@ -24,7 +24,7 @@ typedef struct import_row {
   int min_in, max_in;
   import_fn *run;
   tt_op ir;
-  const char *attrs; /* space-separated names of the attributes that are read or may be ignored */
+  const char *attrs; /* words NAME:KIND, of the attributes that are read or may be ignored */
 } import_row;
 extern const import_row import_rows[];
 extern const int import_row_count;
@@ -62,7 +62,7 @@ tt_value const_ints_value(importer *im, int n, const int64_t *v);
 tt_value const_filled(importer *im, tt_type type, double x);
 
 /* Results. */
-bool set_out(importer *im, const Onnx__NodeProto *n, size_t k, tt_value v); /* false where v is TT_NONE */
+bool set_out(importer *im, const Onnx__NodeProto *n, size_t k, tt_value v);            /* false where v is TT_NONE */
 bool refuse(importer *im, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* error at the node; false */
 
 /* The import functions. */

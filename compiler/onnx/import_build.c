@@ -10,7 +10,8 @@ bool attr_ints(importer *im, const Onnx__NodeProto *n, const char *attr, int_lis
   const int max = (int)(sizeof out->v / sizeof *out->v);
   out->count = 0;
   if (!a) return true;
-  if (a->n_ints > (size_t)max) return refuse(im, "attribute '%s' has %zu numbers, at most %d are supported", attr, a->n_ints, max);
+  if (a->n_ints > (size_t)max)
+    return refuse(im, "attribute '%s' has %zu numbers, at most %d are supported", attr, a->n_ints, max);
   out->count = (int)a->n_ints;
   if (a->n_ints) memcpy(out->v, a->ints, a->n_ints * sizeof *a->ints);
   return true;
@@ -25,7 +26,8 @@ bool const_ints(importer *im, const Onnx__NodeProto *n, size_t k, int_list *out)
   const tt_type *type = tt_typ(im->g, v);
   const void *data = tt_const_data(im->g, v);
   const int64_t max = (int64_t)(sizeof out->v / sizeof *out->v);
-  if (!data) return refuse(im, "operand %zu, '%s', must be known when compiling, but depends on the model's input", k, n->input[k]);
+  if (!data)
+    return refuse(im, "operand %zu, '%s', must be known when compiling, but depends on the model's input", k, n->input[k]);
   if ((type->dtype != TT_I64 && type->dtype != TT_I32) || type->rank > 1 || tt_type_count(type) > max)
     return refuse(im, "operand %zu, '%s', must be a list of at most %lld integers", k, n->input[k], (long long)max);
   out->count = (int)tt_type_count(type);
@@ -56,7 +58,8 @@ bool ints_of(importer *im, const Onnx__NodeProto *n, const char *attr, size_t k,
 }
 
 bool axis_of(importer *im, int64_t axis, int rank, int *out) {
-  if (axis < -rank || axis >= rank) return refuse(im, "axis %lld does not exist in a tensor of rank %d", (long long)axis, rank);
+  if (axis < -rank || axis >= rank)
+    return refuse(im, "axis %lld does not exist in a tensor of rank %d", (long long)axis, rank);
   *out = (int)(axis < 0 ? axis + rank : axis);
   return true;
 }
@@ -84,7 +87,9 @@ tt_value build(importer *im, tt_op op, int n_in, const tt_value *x, int n_attrs,
 }
 
 tt_value build_unary(importer *im, tt_op op, tt_value x) { return build(im, op, 1, &x, 0, NULL); }
-tt_value build_binary(importer *im, tt_op op, tt_value x, tt_value y) { return build(im, op, 2, (tt_value[]){x, y}, 0, NULL); }
+tt_value build_binary(importer *im, tt_op op, tt_value x, tt_value y) {
+  return build(im, op, 2, (tt_value[]){x, y}, 0, NULL);
+}
 
 tt_value build_reshape(importer *im, tt_value x, int rank, const int64_t *dim) {
   if (x == TT_NONE) return TT_NONE;

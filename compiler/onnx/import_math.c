@@ -3,7 +3,9 @@
 #include <string.h>
 #include "compiler/onnx/import.h"
 
-bool import_unary(importer *im, const Onnx__NodeProto *n) { return set_out(im, n, 0, build_unary(im, im->op, in(im, n, 0))); }
+bool import_unary(importer *im, const Onnx__NodeProto *n) {
+  return set_out(im, n, 0, build_unary(im, im->op, in(im, n, 0)));
+}
 
 bool import_binary(importer *im, const Onnx__NodeProto *n) {
   return set_out(im, n, 0, build_binary(im, im->op, in(im, n, 0), in(im, n, 1)));
@@ -23,7 +25,8 @@ bool import_variadic(importer *im, const Onnx__NodeProto *n) {
 
 bool import_mod(importer *im, const Onnx__NodeProto *n) {
   tt_dtype dtype = (tt_dtype)in_type(im, n, 0)->dtype;
-  if (onnx_attr_int(n, "fmod", 0) || (dtype != TT_I32 && dtype != TT_I64)) return refuse(im, "only the integer form is supported");
+  if (onnx_attr_int(n, "fmod", 0) || (dtype != TT_I32 && dtype != TT_I64))
+    return refuse(im, "only the integer form is supported");
   return import_binary(im, n);
 }
 
@@ -34,13 +37,20 @@ bool import_pow(importer *im, const Onnx__NodeProto *n) {
   bool one = tt_const_splat(im->g, in(im, n, 1), &p) && tt_type_count(in_type(im, n, 1)) == 1 &&
              in_type(im, n, 1)->rank <= in_type(im, n, 0)->rank;
   tt_value v = TT_NONE;
-  if (one && p == 1.0) v = x;
-  else if (one && p == 2.0) v = build_binary(im, TT_OP_MUL, x, x);
-  else if (one && p == 3.0) v = build_binary(im, TT_OP_MUL, build_binary(im, TT_OP_MUL, x, x), x);
-  else if (one && p == 0.5) v = build_unary(im, TT_OP_SQRT, x);
-  else if (one && p == -1.0) v = build_unary(im, TT_OP_RECIPROCAL, x);
-  else if (one && p == -0.5) v = build_unary(im, TT_OP_RECIPROCAL, build_unary(im, TT_OP_SQRT, x));
-  else v = build_binary(im, TT_OP_POW, x, build_cast(im, in(im, n, 1), (tt_dtype)in_type(im, n, 0)->dtype));
+  if (one && p == 1.0)
+    v = x;
+  else if (one && p == 2.0)
+    v = build_binary(im, TT_OP_MUL, x, x);
+  else if (one && p == 3.0)
+    v = build_binary(im, TT_OP_MUL, build_binary(im, TT_OP_MUL, x, x), x);
+  else if (one && p == 0.5)
+    v = build_unary(im, TT_OP_SQRT, x);
+  else if (one && p == -1.0)
+    v = build_unary(im, TT_OP_RECIPROCAL, x);
+  else if (one && p == -0.5)
+    v = build_unary(im, TT_OP_RECIPROCAL, build_unary(im, TT_OP_SQRT, x));
+  else
+    v = build_binary(im, TT_OP_POW, x, build_cast(im, in(im, n, 1), (tt_dtype)in_type(im, n, 0)->dtype));
   return set_out(im, n, 0, v);
 }
 
@@ -51,8 +61,10 @@ bool import_clip(importer *im, const Onnx__NodeProto *n) {
   for (size_t k = 1; k <= 2; k++) {
     const char *attr = k == 1 ? "min" : "max";
     tt_value bound = TT_NONE;
-    if (has_in(n, k)) bound = in(im, n, k);
-    else if (onnx_attr(n, attr)) bound = const_filled(im, scalar, onnx_attr_float(n, attr, 0.0f));
+    if (has_in(n, k))
+      bound = in(im, n, k);
+    else if (onnx_attr(n, attr))
+      bound = const_filled(im, scalar, onnx_attr_float(n, attr, 0.0f));
     if (bound != TT_NONE) v = build_binary(im, k == 1 ? TT_OP_MAX : TT_OP_MIN, v, bound);
   }
   return set_out(im, n, 0, v);
@@ -130,7 +142,8 @@ bool import_reduce(importer *im, const Onnx__NodeProto *n) {
   int count = 0;
   for (int i = 0; i < rank; i++)
     if (reduced[i] || axes.count == 0) sorted[count++] = i;
-  tt_attr attrs[] = {tt_attr_ints(im->g, TT_A_AXES, count, sorted), tt_attr_int(TT_A_KEEPDIMS, onnx_attr_int(n, "keepdims", 1))};
+  tt_attr attrs[] = {tt_attr_ints(im->g, TT_A_AXES, count, sorted),
+                     tt_attr_int(TT_A_KEEPDIMS, onnx_attr_int(n, "keepdims", 1))};
   return set_out(im, n, 0, build(im, im->op, 1, &x, 2, attrs));
 }
 

@@ -53,7 +53,8 @@ static bool ints_or(importer *im, const Onnx__NodeProto *n, const char *attr, in
 }
 
 /* SAME_UPPER and SAME_LOWER: ceil(size / stride) outputs, the odd cell of padding behind or in front. */
-static void same_pads(const tt_type *x, const tt_type *w, const int_list *strides, const int_list *dilations, bool lower, int_list *pads) {
+static void same_pads(const tt_type *x, const tt_type *w, const int_list *strides, const int_list *dilations, bool lower,
+                      int_list *pads) {
   for (int i = 0; i < 2; i++) {
     int64_t out = (x->dim[2 + i] + strides->v[i] - 1) / strides->v[i];
     int64_t span = (out - 1) * strides->v[i] + (w->dim[2 + i] - 1) * dilations->v[i] + 1;
@@ -65,18 +66,21 @@ static void same_pads(const tt_type *x, const tt_type *w, const int_list *stride
 
 bool import_conv(importer *im, const Onnx__NodeProto *n) {
   tt_type x = *in_type(im, n, 0), w = *in_type(im, n, 1);
-  if (x.rank != 4 || w.rank != 4) return refuse(im, "only two-dimensional convolutions are supported (operand 0 has rank %d)", x.rank);
+  if (x.rank != 4 || w.rank != 4)
+    return refuse(im, "only two-dimensional convolutions are supported (operand 0 has rank %d)", x.rank);
   int_list strides, dilations, pads, kernel;
   TT_TRY(ints_or(im, n, "strides", 2, 1, &strides) && ints_or(im, n, "dilations", 2, 1, &dilations));
   TT_TRY(ints_or(im, n, "pads", 4, 0, &pads) && attr_ints(im, n, "kernel_shape", &kernel));
   if (kernel.count && (kernel.count != 2 || kernel.v[0] != w.dim[2] || kernel.v[1] != w.dim[3]))
-    return refuse(im, "'kernel_shape' is not the shape of the weights, %lldx%lld", (long long)w.dim[2], (long long)w.dim[3]);
+    return refuse(im, "'kernel_shape' is not the shape of the weights, %lldx%lld", (long long)w.dim[2],
+                  (long long)w.dim[3]);
   for (int i = 0; i < 2; i++)
     if (strides.v[i] < 1 || dilations.v[i] < 1) return refuse(im, "strides and dilations must be positive");
   bool upper = onnx_attr_is(n, "auto_pad", "SAME_UPPER"), lower = onnx_attr_is(n, "auto_pad", "SAME_LOWER");
   if (upper || lower) same_pads(&x, &w, &strides, &dilations, lower, &pads);
   tt_attr attrs[] = {tt_attr_ints(im->g, TT_A_STRIDES, 2, strides.v), tt_attr_ints(im->g, TT_A_PADS, 4, pads.v),
-                     tt_attr_ints(im->g, TT_A_DILATIONS, 2, dilations.v), tt_attr_int(TT_A_GROUP, onnx_attr_int(n, "group", 1))};
+                     tt_attr_ints(im->g, TT_A_DILATIONS, 2, dilations.v),
+                     tt_attr_int(TT_A_GROUP, onnx_attr_int(n, "group", 1))};
   tt_value operands[] = {in(im, n, 0), in(im, n, 1), has_in(n, 2) ? in(im, n, 2) : TT_NONE};
   return set_out(im, n, 0, build(im, TT_OP_CONV, has_in(n, 2) ? 3 : 2, operands, 4, attrs));
 }
@@ -117,7 +121,8 @@ bool import_layernorm(importer *im, const Onnx__NodeProto *n) {
   if (axis < t.rank - 1) x = build_reshape(im, x, 2, (int64_t[]){rows, d});
   for (size_t k = 1; k < n->n_input; k++)
     if (has_in(n, k) && tt_type_count(in_type(im, n, k)) != d)
-      return refuse(im, "operand %zu has %lld elements, %lld expected", k, (long long)tt_type_count(in_type(im, n, k)), (long long)d);
+      return refuse(im, "operand %zu has %lld elements, %lld expected", k, (long long)tt_type_count(in_type(im, n, k)),
+                    (long long)d);
   tt_type vector = tt_type_make(TT_F32, 1, &d);
   beta = has_in(n, 2) ? in(im, n, 2) : const_filled(im, vector, 0.0);
   tt_value operands[] = {x, build_reshape(im, gamma, 1, &d), build_reshape(im, beta, 1, &d)};
@@ -166,8 +171,9 @@ bool import_attention(importer *im, const Onnx__NodeProto *n) {
     return refuse(im, "operands must all have rank 3 or all rank 4");
   int64_t heads = q.rank == 4 ? q.dim[1] : onnx_attr_int(n, "q_num_heads", 0);
   int64_t kv_heads = q.rank == 4 ? k.dim[1] : onnx_attr_int(n, "kv_num_heads", heads);
-  if (heads < 1 || kv_heads != heads) return refuse(im, "%lld query heads and %lld key heads: both must be given, and equal",
-                                                    (long long)heads, (long long)kv_heads);
+  if (heads < 1 || kv_heads != heads)
+    return refuse(im, "%lld query heads and %lld key heads: both must be given, and equal", (long long)heads,
+                  (long long)kv_heads);
   int64_t width = q.rank == 4 ? q.dim[3] : q.dim[2] / heads;
   double scale = onnx_attr(n, "scale") ? (double)onnx_attr_float(n, "scale", 1.0f) : 1.0 / sqrt((double)width);
   tt_attr attrs[] = {tt_attr_int(TT_A_HEADS, heads), tt_attr_float(TT_A_SCALE, scale)};

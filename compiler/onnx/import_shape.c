@@ -21,7 +21,8 @@ bool import_size(importer *im, const Onnx__NodeProto *n) {
 /* A type from a list of dimensions; false after a diagnostic for sizes nobody means. */
 static bool shape_type(importer *im, tt_dtype dtype, const int_list *dims, tt_type *out) {
   int64_t count = 1;
-  if (dims->count > TT_MAX_RANK) return refuse(im, "makes %d dimensions, at most %d are supported", dims->count, TT_MAX_RANK);
+  if (dims->count > TT_MAX_RANK)
+    return refuse(im, "makes %d dimensions, at most %d are supported", dims->count, TT_MAX_RANK);
   for (int i = 0; i < dims->count; i++)
     if (dims->v[i] < 0 || __builtin_mul_overflow(count, dims->v[i], &count) || count > INT64_MAX / 16)
       return refuse(im, "dimension %d of the shape is %lld", i, (long long)dims->v[i]);
@@ -39,7 +40,8 @@ bool import_constant_of_shape(importer *im, const Onnx__NodeProto *n) {
     const void *data;
     TT_TRY(onnx_tensor_bytes(a->t, im->model->arena, &element, &data, im->b.loc, im->diag));
     tt_value v = tt_graph_const(im->g, element, data);
-    if (tt_type_count(&element) != 1 || !tt_const_splat(im->g, v, &x)) return refuse(im, "attribute 'value' must be one number");
+    if (tt_type_count(&element) != 1 || !tt_const_splat(im->g, v, &x))
+      return refuse(im, "attribute 'value' must be one number");
   }
   TT_TRY(shape_type(im, (tt_dtype)element.dtype, &dims, &type));
   return set_out(im, n, 0, const_filled(im, type, x));
@@ -73,7 +75,8 @@ bool import_reshape(importer *im, const Onnx__NodeProto *n) {
   if (dims.count > TT_MAX_RANK) return refuse(im, "makes %d dimensions, at most %d are supported", dims.count, TT_MAX_RANK);
   for (int i = 0; i < dims.count; i++) {
     if (dims.v[i] == 0 && !allow_zero && i < t.rank) dims.v[i] = t.dim[i];
-    if (dims.v[i] == -1 && open < 0) open = i;
+    if (dims.v[i] == -1 && open < 0)
+      open = i;
     else if (dims.v[i] < 0 || __builtin_mul_overflow(known, dims.v[i], &known))
       return refuse(im, "the new shape has an impossible dimension %d: %lld", i, (long long)dims.v[i]);
   }
@@ -88,7 +91,8 @@ bool import_reshape(importer *im, const Onnx__NodeProto *n) {
 bool import_flatten(importer *im, const Onnx__NodeProto *n) {
   tt_type t = *in_type(im, n, 0);
   int64_t axis = onnx_attr_int(n, "axis", 1), rows = 1;
-  if (axis < -t.rank || axis > t.rank) return refuse(im, "axis %lld does not exist in a tensor of rank %d", (long long)axis, t.rank);
+  if (axis < -t.rank || axis > t.rank)
+    return refuse(im, "axis %lld does not exist in a tensor of rank %d", (long long)axis, t.rank);
   if (axis < 0) axis += t.rank;
   for (int i = 0; i < axis; i++) rows *= t.dim[i];
   int64_t total = tt_type_count(&t), columns = rows ? total / rows : 0;
@@ -191,13 +195,15 @@ bool import_split(importer *im, const Onnx__NodeProto *n) {
     int64_t starts[TT_MAX_RANK], ends[TT_MAX_RANK], steps[TT_MAX_RANK];
     int64_t size = given ? parts.v[k] : even < t.dim[axis] - at ? even : t.dim[axis] - at;
     if (size < 1 || size > t.dim[axis] - at)
-      return refuse(im, "part %zu takes %lld of the %lld left in dimension %d", k, (long long)size, (long long)(t.dim[axis] - at), axis);
+      return refuse(im, "part %zu takes %lld of the %lld left in dimension %d", k, (long long)size,
+                    (long long)(t.dim[axis] - at), axis);
     whole(&t, starts, ends, steps);
     starts[axis] = at;
     ends[axis] = at += size;
     TT_TRY(set_out(im, n, k, build_slice(im, x, starts, ends, steps)));
   }
-  return at == t.dim[axis] || refuse(im, "the parts make %lld of dimension %d, which has %lld", (long long)at, axis, (long long)t.dim[axis]);
+  return at == t.dim[axis] ||
+         refuse(im, "the parts make %lld of dimension %d, which has %lld", (long long)at, axis, (long long)t.dim[axis]);
 }
 
 bool import_concat(importer *im, const Onnx__NodeProto *n) {
@@ -233,7 +239,8 @@ bool import_tile(importer *im, const Onnx__NodeProto *n) {
   TT_TRY(const_ints(im, n, 1, &repeats));
   if (repeats.count != rank) return refuse(im, "%d repeats for a tensor of rank %d", repeats.count, rank);
   for (int i = 0; i < rank; i++) {
-    if (repeats.v[i] < 1 || repeats.v[i] > 4096) return refuse(im, "repeats dimension %d %lld times", i, (long long)repeats.v[i]);
+    if (repeats.v[i] < 1 || repeats.v[i] > 4096)
+      return refuse(im, "repeats dimension %d %lld times", i, (long long)repeats.v[i]);
     tt_value *copies = TT_NEW_N(im->model->arena, tt_value, repeats.v[i]);
     for (int64_t k = 0; k < repeats.v[i]; k++) copies[k] = x;
     x = build_concat(im, (int)repeats.v[i], copies, i);
@@ -249,8 +256,10 @@ static tt_value pad_side(importer *im, tt_value x, int axis, bool behind, int64_
   if (by < 0) {
     int64_t starts[TT_MAX_RANK], ends[TT_MAX_RANK], steps[TT_MAX_RANK];
     whole(&t, starts, ends, steps);
-    if (behind) ends[axis] += by;
-    else starts[axis] -= by;
+    if (behind)
+      ends[axis] += by;
+    else
+      starts[axis] -= by;
     return build_slice(im, x, starts, ends, steps);
   }
   t.dim[axis] = by;

@@ -19,7 +19,8 @@ static const Onnx__FunctionProto *function_of(const tt_onnx_model *m, const Onnx
 }
 
 /* What a name inside the body is called outside. */
-static char *outer_name(tt_onnx_model *m, const Onnx__NodeProto *call, const names *bound, char *const *actual, char *inner) {
+static char *outer_name(tt_onnx_model *m, const Onnx__NodeProto *call, const names *bound, char *const *actual,
+                        char *inner) {
   uint32_t k;
   if (!*inner) return inner;
   if (names_find(bound, inner, &k)) return actual[k];
@@ -54,7 +55,8 @@ static void inline_call(tt_onnx_model *m, const Onnx__FunctionProto *f, const On
   }
   for (size_t i = 0; i < f->n_output; i++) {
     bool wanted = i < call->n_output && *call->output[i];
-    actual[f->n_input + i] = wanted ? call->output[i] : tt_arena_printf(m->arena, "%s/%s", onnx_node_name(call), f->output[i]);
+    actual[f->n_input + i] =
+        wanted ? call->output[i] : tt_arena_printf(m->arena, "%s/%s", onnx_node_name(call), f->output[i]);
     names_set(&bound, m->arena, f->output[i], (uint32_t)(f->n_input + i));
   }
   for (size_t i = 0; i < f->n_node; i++) {
@@ -76,8 +78,10 @@ static void inline_level(tt_onnx_model *m, int *calls) {
   *calls = 0;
   for (size_t i = 0; i < g->n_node; i++) {
     const Onnx__FunctionProto *f = function_of(m, g->node[i]);
-    if (f) inline_call(m, f, g->node[i], &out);
-    else tt_vec_push(&out, g->node[i]);
+    if (f)
+      inline_call(m, f, g->node[i], &out);
+    else
+      tt_vec_push(&out, g->node[i]);
     *calls += f != NULL;
     if (out.count > NODES_MAX) break;
   }
@@ -92,8 +96,8 @@ static bool check_bodies(const tt_onnx_model *m, tt_diag *diag) {
     const Onnx__FunctionProto *f = m->proto->functions[i];
     for (size_t k = 0; k < f->n_node; k++)
       if (!f->node[k]->op_type || !f->node[k]->n_output)
-        tt_error(diag, (tt_loc){.file = m->path}, "function '%s': node %zu has no operator or no output: the file is damaged",
-                 f->name ? f->name : "", k);
+        tt_error(diag, (tt_loc){.file = m->path},
+                 "function '%s': node %zu has no operator or no output: the file is damaged", f->name ? f->name : "", k);
   }
   return diag->errors == before;
 }
@@ -104,7 +108,8 @@ bool onnx_inline_functions(tt_onnx_model *m, tt_diag *diag) {
   int calls = 1;
   for (int depth = 0; calls && depth < DEPTH_MAX && m->proto->graph->n_node <= NODES_MAX; depth++) inline_level(m, &calls);
   if (calls) {
-    tt_error(diag, (tt_loc){.file = m->path}, "local functions call each other more than %d deep, or without end", DEPTH_MAX);
+    tt_error(diag, (tt_loc){.file = m->path}, "local functions call each other more than %d deep, or without end",
+             DEPTH_MAX);
     return false;
   }
   m->proto->n_functions = 0;

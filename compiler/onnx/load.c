@@ -36,12 +36,12 @@ const Onnx__AttributeProto *onnx_attr(const Onnx__NodeProto *n, const char *name
 
 int64_t onnx_attr_int(const Onnx__NodeProto *n, const char *name, int64_t absent) {
   const Onnx__AttributeProto *a = onnx_attr(n, name);
-  return a && a->has_i ? a->i : absent;
+  return a ? a->i : absent;
 }
 
 float onnx_attr_float(const Onnx__NodeProto *n, const char *name, float absent) {
   const Onnx__AttributeProto *a = onnx_attr(n, name);
-  return a && a->has_f ? a->f : absent;
+  return a ? a->f : absent;
 }
 
 bool onnx_attr_is(const Onnx__NodeProto *n, const char *name, const char *text) {
@@ -54,10 +54,12 @@ static bool unpack(tt_onnx_model *m, const uint8_t *data, size_t bytes, tt_diag 
   wire_fault fault;
   if (!wire_check(&onnx__model_proto__descriptor, data, bytes, &fault)) {
     bool first = fault.offset == 0; // nothing at all could be read: rather another kind of file than a damaged one
-    if (first) tt_error(diag, loc, "this is not an ONNX model (no protobuf message at its start)");
+    if (first)
+      tt_error(diag, loc, "this is not an ONNX model (no protobuf message at its start)");
     else
       tt_error(diag, loc, "not an ONNX model, or a damaged one: at byte %llu a field of %s%s%s %s",
-               (unsigned long long)fault.offset, fault.message, fault.field ? "." : "", fault.field ? fault.field : "", fault.what);
+               (unsigned long long)fault.offset, fault.message, fault.field ? "." : "", fault.field ? fault.field : "",
+               fault.what);
     return false;
   }
   ProtobufCAllocator allocator = onnx_allocator(m->arena);
@@ -94,7 +96,8 @@ static bool check_fields(const tt_onnx_model *m, tt_diag *diag) {
   int before = diag->errors;
   for (size_t i = 0; i < g->n_node; i++)
     if (!g->node[i]->op_type || !*g->node[i]->op_type || !g->node[i]->n_output)
-      tt_error(diag, loc, "node %zu ('%s') has no operator or no output: the file is damaged", i, onnx_node_name(g->node[i]));
+      tt_error(diag, loc, "node %zu ('%s') has no operator or no output: the file is damaged", i,
+               onnx_node_name(g->node[i]));
   for (size_t i = 0; i < g->n_initializer; i++)
     if (!g->initializer[i]->name || !*g->initializer[i]->name)
       tt_error(diag, loc, "initializer %zu has no name: the file is damaged", i);

@@ -7,14 +7,22 @@
 enum { ONNX_OPSET_MIN = 7, ONNX_OPSET_MAX = 23 };
 
 /* Element types of TensorProto and ValueInfo that the schema's enum names under longer words. */
-enum { ONNX_FLOAT = 1, ONNX_INT32 = 6, ONNX_INT64 = 7, ONNX_BOOL = 9, ONNX_FLOAT16 = 10, ONNX_DOUBLE = 11, ONNX_BFLOAT16 = 16 };
+enum {
+  ONNX_FLOAT = 1,
+  ONNX_INT32 = 6,
+  ONNX_INT64 = 7,
+  ONNX_BOOL = 9,
+  ONNX_FLOAT16 = 10,
+  ONNX_DOUBLE = 11,
+  ONNX_BFLOAT16 = 16
+};
 
 struct tt_onnx_model {
   tt_arena *arena;
   const char *path;
   Onnx__ModelProto *proto; /* memory: arena */
   int64_t opset;           /* of the default domain */
-  const char *notes;       /* what was untied and what was kept; NULL until then. Afterwards `proto` is the rewritten model */
+  const char *notes; /* what was untied and what was kept; NULL until then. Afterwards `proto` is the rewritten model */
 };
 
 /* A map from strings to numbers; keys are not copied. Memory: the arena given at the first insertion. */
@@ -54,8 +62,10 @@ bool onnx_dtype(int32_t onnx_type, tt_dtype *out);
 int32_t onnx_dtype_of(tt_dtype dtype);
 const char *onnx_dtype_text(int32_t onnx_type);
 bool onnx_tensor_type(const Onnx__TensorProto *t, tt_type *type, tt_loc loc, tt_diag *diag);
-bool onnx_tensor_bytes(const Onnx__TensorProto *t, tt_arena *arena, tt_type *type, const void **data, tt_loc loc, tt_diag *diag);
-Onnx__TensorProto *onnx_tensor_make(tt_arena *arena, const char *name, const tt_type *type, const void *data); /* raw, not copied */
+bool onnx_tensor_bytes(const Onnx__TensorProto *t, tt_arena *arena, tt_type *type, const void **data, tt_loc loc,
+                       tt_diag *diag);
+Onnx__TensorProto *onnx_tensor_make(tt_arena *arena, const char *name, const tt_type *type,
+                                    const void *data); /* raw, not copied */
 /* Brings external data of `t` into raw_data. Files must lie in the model's own folder. */
 bool onnx_tensor_load_external(tt_onnx_model *m, Onnx__TensorProto *t, tt_diag *diag);
 
@@ -65,7 +75,7 @@ const Onnx__AttributeProto *onnx_attr(const Onnx__NodeProto *n, const char *name
 int64_t onnx_attr_int(const Onnx__NodeProto *n, const char *name, int64_t absent);
 float onnx_attr_float(const Onnx__NodeProto *n, const char *name, float absent);
 bool onnx_attr_is(const Onnx__NodeProto *n, const char *name, const char *text); /* string attribute equals text */
-bool onnx_is(const Onnx__NodeProto *n, const char *op);                         /* op of the default domain */
+bool onnx_is(const Onnx__NodeProto *n, const char *op);                          /* op of the default domain */
 tt_loc onnx_loc(const tt_onnx_model *m, const Onnx__NodeProto *n);
 
 /* Names: every operand is defined before its use, once. Reports all faults. */

@@ -1,4 +1,5 @@
-/* TensorProto to type and bytes and back, and external data. Every claim of the message is checked against what is there. */
+/* TensorProto to type and bytes and back, and external data. Every claim of the message is checked against what is there.
+ */
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -28,8 +29,9 @@ int32_t onnx_dtype_of(tt_dtype dtype) {
 }
 
 const char *onnx_dtype_text(int32_t onnx_type) {
-  static const char *const text[] = {"undefined", "float32", "uint8",   "int8",   "uint16", "int16",     "int32",      "int64",   "string",
-                                     "bool",      "float16", "float64", "uint32", "uint64", "complex64", "complex128", "bfloat16"};
+  static const char *const text[] = {"undefined", "float32", "uint8",     "int8",       "uint16",  "int16",
+                                     "int32",     "int64",   "string",    "bool",       "float16", "float64",
+                                     "uint32",    "uint64",  "complex64", "complex128", "bfloat16"};
   return onnx_type >= 0 && onnx_type < (int32_t)(sizeof text / sizeof *text) ? text[onnx_type] : "a newer element type";
 }
 
@@ -37,7 +39,8 @@ bool onnx_tensor_type(const Onnx__TensorProto *t, tt_type *type, tt_loc loc, tt_
   const char *name = t->name ? t->name : "";
   tt_dtype dtype = TT_F32;
   if (!onnx_dtype(t->data_type, &dtype)) {
-    tt_error(diag, loc, "tensor '%s' holds %s; float32, float64, int32, int64 and bool are supported: export the model in float32",
+    tt_error(diag, loc,
+             "tensor '%s' holds %s; float32, float64, int32, int64 and bool are supported: export the model in float32",
              name, onnx_dtype_text(t->data_type));
     return false;
   }
@@ -58,8 +61,8 @@ bool onnx_tensor_type(const Onnx__TensorProto *t, tt_type *type, tt_loc loc, tt_
 
 static bool count_is(const Onnx__TensorProto *t, size_t have, size_t need, const char *unit, tt_loc loc, tt_diag *diag) {
   if (have == need) return true;
-  tt_error(diag, loc, "tensor '%s' has %zu %s of data, its shape needs %zu: the file is damaged", t->name ? t->name : "", have,
-           unit, need);
+  tt_error(diag, loc, "tensor '%s' has %zu %s of data, its shape needs %zu: the file is damaged", t->name ? t->name : "",
+           have, unit, need);
   return false;
 }
 
@@ -70,7 +73,8 @@ static const void *bools_of(const Onnx__TensorProto *t, tt_arena *arena) {
   return b;
 }
 
-bool onnx_tensor_bytes(const Onnx__TensorProto *t, tt_arena *arena, tt_type *type, const void **data, tt_loc loc, tt_diag *diag) {
+bool onnx_tensor_bytes(const Onnx__TensorProto *t, tt_arena *arena, tt_type *type, const void **data, tt_loc loc,
+                       tt_diag *diag) {
   TT_TRY(onnx_tensor_type(t, type, loc, diag));
   if (t->n_external_data || (t->has_data_location && t->data_location)) {
     tt_error(diag, loc, "tensor '%s' keeps its data in another file, which is not possible here", t->name ? t->name : "");
@@ -155,15 +159,16 @@ bool onnx_tensor_load_external(tt_onnx_model *m, Onnx__TensorProto *t, tt_diag *
   }
   FILE *file = fopen(path, "rb");
   uint8_t *bytes = NULL;
-  bool there = file && fseeko(file, 0, SEEK_END) == 0 && offset <= (uint64_t)ftello(file) && need <= (uint64_t)ftello(file) - offset;
+  bool there =
+      file && fseeko(file, 0, SEEK_END) == 0 && offset <= (uint64_t)ftello(file) && need <= (uint64_t)ftello(file) - offset;
   if (there) {
     bytes = tt_arena_alloc(m->arena, need);
     there = fseeko(file, (off_t)offset, SEEK_SET) == 0 && fread(bytes, 1, need, file) == need;
   }
   if (file) fclose(file);
   if (!there) {
-    tt_error(diag, loc, "tensor '%s': its data file '%s' has no %llu bytes at %llu: it is cut short or of another model", name,
-             location, (unsigned long long)need, (unsigned long long)offset);
+    tt_error(diag, loc, "tensor '%s': its data file '%s' has no %llu bytes at %llu: it is cut short or of another model",
+             name, location, (unsigned long long)need, (unsigned long long)offset);
     return false;
   }
   t->n_external_data = 0;

@@ -26,7 +26,7 @@ typedef struct npy_type {
   tt_dtype dtype;
   int bytes;
 } npy_type;
-static const npy_type npy_types[] = {{"<f4", TT_F32, 4}, {"<f8", TT_F64, 8}, {"<i4", TT_I32, 4}, {"<i8", TT_I64, 8},
+static const npy_type npy_types[] = {{"<f4", TT_F32, 4},  {"<f8", TT_F64, 8}, {"<i4", TT_I32, 4}, {"<i8", TT_I64, 8},
                                      {"|b1", TT_BOOL, 1}, {"|u1", TT_I32, 1}, {"|i1", TT_I32, 1}};
 
 /* The text behind 'key': in the header. */
@@ -70,7 +70,8 @@ static tt_tensor widened(tt_arena *arena, tt_type type, const uint8_t *bytes, bo
 }
 
 static bool npy_read(const char *path, const uint8_t *file, size_t bytes, tt_tensor *out, tt_arena *arena, tt_diag *diag) {
-  if (bytes < NPY_PREFIX || memcmp(file, npy_magic, sizeof npy_magic) != 0) return fail(diag, path, "this is not a .npy file");
+  if (bytes < NPY_PREFIX || memcmp(file, npy_magic, sizeof npy_magic) != 0)
+    return fail(diag, path, "this is not a .npy file");
   size_t length = (size_t)file[8] | (size_t)file[9] << 8;
   if (file[6] != 1 || bytes - NPY_PREFIX < length) return fail(diag, path, "not a .npy file of version 1, or cut short");
   const char *header = tt_arena_strn(arena, (const char *)file + NPY_PREFIX, length);
@@ -78,17 +79,22 @@ static bool npy_read(const char *path, const uint8_t *file, size_t bytes, tt_ten
   const char *order = npy_value(header, "'fortran_order'");
   int rank;
   int64_t dim[TT_MAX_RANK] = {0};
-  if (!element) return fail(diag, path, "its element type is not supported (float32, float64, int8/32/64, uint8, bool are)");
-  if (!order || strncmp(order, "False", 5) != 0) return fail(diag, path, "column-major arrays are not supported: numpy.ascontiguousarray");
+  if (!element)
+    return fail(diag, path, "its element type is not supported (float32, float64, int8/32/64, uint8, bool are)");
+  if (!order || strncmp(order, "False", 5) != 0)
+    return fail(diag, path, "column-major arrays are not supported: numpy.ascontiguousarray");
   if (!npy_shape(npy_value(header, "'shape'"), &rank, dim)) return fail(diag, path, "its shape cannot be read");
   tt_type type = tt_type_make(element->dtype, rank, dim);
   double need = element->bytes; // in double: no overflow to guard
   for (int i = 0; i < rank; i++) need *= (double)dim[i];
-  if (need != (double)(bytes - NPY_PREFIX - length)) return fail(diag, path, "has another size than its shape needs: cut short or damaged");
+  if (need != (double)(bytes - NPY_PREFIX - length))
+    return fail(diag, path, "has another size than its shape needs: cut short or damaged");
   const uint8_t *data = file + NPY_PREFIX + length;
   bool narrow = element->dtype == TT_I32 && element->bytes == 1;
-  if (narrow) *out = widened(arena, type, data, element->descr[1] == 'i');
-  else *out = tt_tensor_from_bytes(arena, type, tt_arena_copy(arena, data, tt_type_bytes(&type)));
+  if (narrow)
+    *out = widened(arena, type, data, element->descr[1] == 'i');
+  else
+    *out = tt_tensor_from_bytes(arena, type, tt_arena_copy(arena, data, tt_type_bytes(&type)));
   return true;
 }
 
@@ -101,7 +107,8 @@ static const char *npy_descr_of(tt_dtype dtype) {
 static void npy_write(const tt_tensor *t, const void *bytes, tt_strbuf *out) {
   tt_strbuf header = {0};
   tt_strbuf_printf(&header, "{'descr': '%s', 'fortran_order': False, 'shape': (", npy_descr_of((tt_dtype)t->type.dtype));
-  for (int i = 0; i < t->type.rank; i++) tt_strbuf_printf(&header, "%lld,%s", (long long)t->type.dim[i], i + 1 < t->type.rank ? " " : "");
+  for (int i = 0; i < t->type.rank; i++)
+    tt_strbuf_printf(&header, "%lld,%s", (long long)t->type.dim[i], i + 1 < t->type.rank ? " " : "");
   tt_strbuf_printf(&header, "), }");
   while ((NPY_PREFIX + header.count + 1) % NPY_ALIGN) tt_strbuf_append(&header, " ", 1);
   tt_strbuf_append(&header, "\n", 1);
@@ -117,7 +124,8 @@ static void npy_write(const tt_tensor *t, const void *bytes, tt_strbuf *out) {
 
 static bool pb_read(const char *path, const uint8_t *file, size_t bytes, tt_tensor *out, tt_arena *arena, tt_diag *diag) {
   wire_fault fault;
-  if (!wire_check(&onnx__tensor_proto__descriptor, file, bytes, &fault)) return fail(diag, path, "not an ONNX tensor, or a damaged one");
+  if (!wire_check(&onnx__tensor_proto__descriptor, file, bytes, &fault))
+    return fail(diag, path, "not an ONNX tensor, or a damaged one");
   ProtobufCAllocator allocator = onnx_allocator(arena);
   const Onnx__TensorProto *t = onnx__tensor_proto__unpack(&allocator, bytes, file);
   tt_type type;
@@ -155,8 +163,10 @@ bool tt_tensor_write(const char *path, const char *name, const tt_tensor *t, tt_
   void *bytes = tt_arena_alloc(arena, tt_type_bytes(&t->type));
   tt_tensor_to_bytes(t, bytes);
   tt_strbuf out = {0};
-  if (npy) npy_write(t, bytes, &out);
-  else pb_write(name, t, bytes, &out);
+  if (npy)
+    npy_write(t, bytes, &out);
+  else
+    pb_write(name, t, bytes, &out);
   bool done = tt_write_file(path, out.data, out.count);
   if (!done) fail(diag, path, strerror(errno));
   tt_strbuf_free(&out);

@@ -27,10 +27,10 @@ typedef TT_VEC(use) use_list;
 typedef struct untie {
   tt_onnx_model *m;
   Onnx__GraphProto *g;
-  names root;           /* value name -> index of the initializer it stands for, aliases included */
-  names taken;          /* every value name of the graph, to invent new ones */
-  use_list *uses;       /* of each initializer */
-  bool *drop_node;      /* aliases that are gone */
+  names root;      /* value name -> index of the initializer it stands for, aliases included */
+  names taken;     /* every value name of the graph, to invent new ones */
+  use_list *uses;  /* of each initializer */
+  bool *drop_node; /* aliases that are gone */
   bool *drop_init;
   TT_VEC(Onnx__TensorProto *) made; /* new initializers */
   tt_strbuf notes;
@@ -78,7 +78,8 @@ static bool is_setting(const Onnx__NodeProto *n, size_t input) {
 static bool is_vector_like(const Onnx__TensorProto *t) { return t->n_dims == 1 || (t->n_dims >= 3 && t->dims[0] == 1); }
 
 static void find_roots(untie *u) {
-  for (size_t i = 0; i < u->g->n_initializer; i++) names_set(&u->root, u->m->arena, u->g->initializer[i]->name, (uint32_t)i);
+  for (size_t i = 0; i < u->g->n_initializer; i++)
+    names_set(&u->root, u->m->arena, u->g->initializer[i]->name, (uint32_t)i);
   names outputs = {0};
   for (size_t i = 0; i < u->g->n_output; i++) names_set(&outputs, u->m->arena, u->g->output[i]->name, 1);
   for (size_t i = 0; i < u->g->n_node; i++) {
@@ -109,7 +110,8 @@ static void find_uses(untie *u) {
 static bool same_parameter(const untie *u, use a, use b) {
   if (a.node != b.node) return false;
   const Onnx__NodeProto *n = u->g->node[a.node];
-  return !(onnx_is(n, "LayerNormalization") || onnx_is(n, "BatchNormalization") || onnx_is(n, "Conv") || onnx_is(n, "Gemm"));
+  return !(onnx_is(n, "LayerNormalization") || onnx_is(n, "BatchNormalization") || onnx_is(n, "Conv") ||
+           onnx_is(n, "Gemm"));
 }
 
 static char *new_name(untie *u, const Onnx__TensorProto *root, use at) {
@@ -171,8 +173,10 @@ static void untie_one(untie *u, uint32_t init) {
   if (!uses->count || !onnx_is_parameter(t)) return;
   for (size_t i = 0; i < uses->count; i++)
     if (is_setting(u->g->node[uses->data[i].node], uses->data[i].input)) return;
-  if (is_vector_like(t)) split(u, init);
-  else if (uses->count > 1) note_tied(u, init);
+  if (is_vector_like(t))
+    split(u, init);
+  else if (uses->count > 1)
+    note_tied(u, init);
 }
 
 /* The batch that the model's first input is fixed to, 0 where it is symbolic. */
@@ -182,7 +186,8 @@ static int64_t fixed_batch(const untie *u) {
     if (names_find(&u->root, v->name, NULL)) continue;
     if (!v->type || v->type->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE || !v->type->tensor_type->shape) return 0;
     const Onnx__TensorShapeProto *s = v->type->tensor_type->shape;
-    return s->n_dim && s->dim[0]->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE ? s->dim[0]->dim_value : 0;
+    return s->n_dim && s->dim[0]->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE ? s->dim[0]->dim_value
+                                                                                                     : 0;
   }
   return 0;
 }
@@ -241,7 +246,8 @@ static void rebuild(untie *u, Onnx__NodeProto *const *front, size_t n_front) {
   for (size_t i = 0; i < g->n_input; i++)
     if (!names_find(&u->root, g->input[i]->name, NULL)) g->input[n_in++] = g->input[i];
   for (size_t i = 0; i < g->n_value_info; i++)
-    if (g->value_info[i]->name && !names_find(&is_init, g->value_info[i]->name, NULL)) g->value_info[n_info++] = g->value_info[i];
+    if (g->value_info[i]->name && !names_find(&is_init, g->value_info[i]->name, NULL))
+      g->value_info[n_info++] = g->value_info[i];
   g->node = node, g->n_node = n_node;
   g->initializer = init, g->n_initializer = n_init;
   g->n_input = n_in, g->n_value_info = n_info;
@@ -261,8 +267,10 @@ void onnx_untie(tt_onnx_model *m) {
   find_uses(&u);
   int64_t batch = m->opset >= 8 ? fixed_batch(&u) : 0;
   for (uint32_t i = 0; i < n_init; i++) {
-    if (u.uses[i].count && is_expanded(u.g->initializer[i], batch)) front[n_front++] = unexpand(&u, i);
-    else untie_one(&u, i);
+    if (u.uses[i].count && is_expanded(u.g->initializer[i], batch))
+      front[n_front++] = unexpand(&u, i);
+    else
+      untie_one(&u, i);
   }
   rebuild(&u, front, n_front);
   for (size_t i = 0; i < n_init; i++) tt_vec_free(&u.uses[i]);

@@ -61,7 +61,8 @@ static bool type_fits(const ProtobufCFieldDescriptor *d, unsigned wire_type) {
   }
 }
 
-static bool check(const ProtobufCMessageDescriptor *type, const uint8_t *base, wire_cursor c, int depth, wire_fault *fault) {
+static bool check(const ProtobufCMessageDescriptor *type, const uint8_t *base, wire_cursor c, int depth,
+                  wire_fault *fault) {
   while (c.at < c.end) {
     *fault = (wire_fault){NULL, type->short_name, NULL, (uint64_t)(c.at - base)};
     wire_field f = {0};

@@ -48,9 +48,12 @@ static Onnx__TensorShapeProto *shape_of(tt_arena *a, const tt_type *type, const 
     Onnx__TensorShapeProto__Dimension *d = TT_NEW(a, Onnx__TensorShapeProto__Dimension);
     onnx__tensor_shape_proto__dimension__init(d);
     bool symbolic = i == 0 && batch;
-    d->value_case = symbolic ? ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM : ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
-    if (symbolic) d->dim_param = tt_arena_str(a, batch);
-    else d->dim_value = type->dim[i];
+    d->value_case = symbolic ? ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM
+                             : ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
+    if (symbolic)
+      d->dim_param = tt_arena_str(a, batch);
+    else
+      d->dim_value = type->dim[i];
     s->dim[i] = d;
   }
   return s;
@@ -93,8 +96,8 @@ static char **copy_names(tt_arena *a, int n, const char *const *from) {
   return to;
 }
 
-void tt_onnx_write_node(tt_onnx_writer *w, const char *domain, const char *op, const char *name, int n_in, const char *const *in,
-                        int n_out, const char *const *out) {
+void tt_onnx_write_node(tt_onnx_writer *w, const char *domain, const char *op, const char *name, int n_in,
+                        const char *const *in, int n_out, const char *const *out) {
   Onnx__NodeProto *n = TT_NEW(w->arena, Onnx__NodeProto);
   onnx__node_proto__init(n);
   n->domain = domain ? tt_arena_str(w->arena, domain) : NULL;

@@ -14,8 +14,8 @@ void tt_onnx_write_input(tt_onnx_writer *w, const char *name, const tt_type *typ
 void tt_onnx_write_output(tt_onnx_writer *w, const char *name, const tt_type *type, const char *batch);
 void tt_onnx_write_initializer(tt_onnx_writer *w, const char *name, const tt_type *type, const void *data);
 /* A node; domain NULL for the standard operators. Attributes that follow belong to it. */
-void tt_onnx_write_node(tt_onnx_writer *w, const char *domain, const char *op, const char *name, int n_in, const char *const *in,
-                        int n_out, const char *const *out);
+void tt_onnx_write_node(tt_onnx_writer *w, const char *domain, const char *op, const char *name, int n_in,
+                        const char *const *in, int n_out, const char *const *out);
 void tt_onnx_write_int(tt_onnx_writer *w, const char *name, int64_t value);
 void tt_onnx_write_ints(tt_onnx_writer *w, const char *name, int n, const int64_t *values);
 void tt_onnx_write_float(tt_onnx_writer *w, const char *name, double value);

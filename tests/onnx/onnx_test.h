@@ -18,7 +18,7 @@
 typedef struct fixture {
   tt_arena *arena;
   tt_diag diag;
-  char path[64]; /* the model file */
+  char path[64];     /* the model file */
   tt_onnx_writer *w; /* NULL once its model is finished */
   tt_onnx_model *model;
   tt_module *module;
@@ -56,11 +56,19 @@ static inline const char *said(const fixture *f) { return f->diag.text ? f->diag
 
 #define assert_said(f, needle)                                                                                             \
   do {                                                                                                                     \
-    if (!strstr(said(f), needle)) fail_msg("expected '%s' in:\n%s", needle, said(f));                                     \
+    if (!strstr(said(f), needle)) fail_msg("expected '%s' in:\n%s", needle, said(f));                                      \
   } while (0)
 
+/* Not tt_write_file: that waits for the disk, thousands of times here. */
+static inline void put_file(const char *path, const void *data, size_t bytes) {
+  FILE *file = fopen(path, "wb");
+  assert_non_null(file);
+  assert_int_equal(fwrite(data, 1, bytes, file), bytes);
+  assert_int_equal(fclose(file), 0);
+}
+
 static inline bool load_bytes(fixture *f, const void *data, size_t bytes) {
-  assert_true(tt_write_file(f->path, data, bytes));
+  put_file(f->path, data, bytes);
   f->model = tt_onnx_load(f->path, f->arena, &f->diag);
   return f->model != NULL;
 }
@@ -85,12 +93,16 @@ static inline tt_type shape(tt_dtype dtype, int rank, int64_t a, int64_t b, int6
   return tt_type_make(dtype, rank, (int64_t[]){a, b, c, d});
 }
 
-static inline void input(fixture *f, const char *name, tt_type type, const char *batch) { tt_onnx_write_input(f->w, name, &type, batch); }
+static inline void input(fixture *f, const char *name, tt_type type, const char *batch) {
+  tt_onnx_write_input(f->w, name, &type, batch);
+}
 static inline void output(fixture *f, const char *name) {
   tt_type type = tt_type_scalar(TT_F32);
   tt_onnx_write_output(f->w, name, &type, NULL);
 }
-static inline void floats(fixture *f, const char *name, tt_type type, const float *x) { tt_onnx_write_initializer(f->w, name, &type, x); }
+static inline void floats(fixture *f, const char *name, tt_type type, const float *x) {
+  tt_onnx_write_initializer(f->w, name, &type, x);
+}
 static inline void ints(fixture *f, const char *name, int n, const int64_t *x) {
   tt_type type = n ? tt_type_make(TT_I64, 1, (int64_t[]){n}) : tt_type_scalar(TT_I64);
   tt_onnx_write_initializer(f->w, name, &type, x);
@@ -110,7 +122,8 @@ static inline int count_op(const tt_graph *g, tt_op op) {
 /* The first result with input k = first[k] + its element number * step. */
 static inline tt_tensor evaluate(fixture *f, double first, double step) {
   const tt_graph *g = f->g;
-  tt_tensor *in = TT_NEW_N(f->arena, tt_tensor, g->inputs.count + 1), *out = TT_NEW_N(f->arena, tt_tensor, g->results.count + 1);
+  tt_tensor *in = TT_NEW_N(f->arena, tt_tensor, g->inputs.count + 1),
+            *out = TT_NEW_N(f->arena, tt_tensor, g->results.count + 1);
   for (size_t k = 0; k < g->inputs.count; k++) {
     in[k] = tt_tensor_new(f->arena, *tt_typ(g, g->inputs.data[k]));
     for (int64_t i = 0; i < tt_type_count(&in[k].type); i++) in[k].d[i] = first + step * (double)i;
@@ -122,6 +135,7 @@ static inline tt_tensor evaluate(fixture *f, double first, double step) {
 static inline void assert_values(const tt_tensor *t, int64_t n, const double *want) {
   assert_int_equal(tt_type_count(&t->type), n);
   for (int64_t i = 0; i < n; i++)
-    if (!(fabs(t->d[i] - want[i]) <= 1e-6 * (1.0 + fabs(want[i])))) fail_msg("element %lld is %g, expected %g", (long long)i, t->d[i], want[i]);
+    if (!(fabs(t->d[i] - want[i]) <= 1e-6 * (1.0 + fabs(want[i]))))
+      fail_msg("element %lld is %g, expected %g", (long long)i, t->d[i], want[i]);
 }
 #endif

@@ -5,7 +5,7 @@
 
 typedef struct expected {
   const char *file;
-  int64_t batch; /* 0: as the file fixes it */
+  int64_t batch;         /* 0: as the file fixes it */
   int params, shape_ops; /* parameters after untying; shape arithmetic left in the graph */
   const char *params_named[4];
 } expected;
@@ -54,7 +54,8 @@ static void check_export(const expected *e) {
   if (e->params) assert_int_equal(f.module->vars.count, e->params);
   assert_int_equal(shape_ops(f.g), e->shape_ops);
   for (int i = 0; i < 4; i++)
-    if (e->params_named[i] && tt_module_find_var(f.module, e->params_named[i]) == TT_NONE) fail_msg("no '%s'", e->params_named[i]);
+    if (e->params_named[i] && tt_module_find_var(f.module, e->params_named[i]) == TT_NONE)
+      fail_msg("no '%s'", e->params_named[i]);
   check_image(&f);
   stop(&f);
 }
@@ -66,7 +67,8 @@ static void test_swin(void **state) { (void)state, check_export(&exports[3]); }
 static void test_llama(void **state) { (void)state, check_export(&exports[4]); }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_ts17), cmocka_unit_test(test_dy18), cmocka_unit_test(test_hf_vit),
-                                     cmocka_unit_test(test_swin), cmocka_unit_test(test_llama)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_ts17), cmocka_unit_test(test_dy18),
+                                     cmocka_unit_test(test_hf_vit), cmocka_unit_test(test_swin),
+                                     cmocka_unit_test(test_llama)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

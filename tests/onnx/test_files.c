@@ -6,7 +6,8 @@
 static void round_trip(fixture *f, const char *path, tt_dtype dtype, int rank) {
   tt_tensor t = tt_tensor_new(f->arena, tt_type_make(dtype, rank, (int64_t[]){2, 3, 1})), back;
   for (int64_t i = 0; i < tt_type_count(&t.type); i++) t.d[i] = dtype == TT_BOOL ? (double)(i % 2) : (double)(i - 2);
-  if (!tt_tensor_write(path, "t", &t, &f->diag) || !tt_tensor_read(path, &back, f->arena, &f->diag)) fail_msg("%s", said(f));
+  if (!tt_tensor_write(path, "t", &t, &f->diag) || !tt_tensor_read(path, &back, f->arena, &f->diag))
+    fail_msg("%s", said(f));
   assert_true(tt_type_equal(&t.type, &back.type));
   assert_memory_equal(t.d, back.d, (size_t)tt_type_count(&t.type) * sizeof *t.d);
   unlink(path);
@@ -73,7 +74,8 @@ static void test_export_own_ops(void **state) {
   f.module = tt_module_create("own");
   tt_graph *g = tt_graph_create(f.module, "step");
   tt_builder b = {.g = g, .diag = &f.diag, .at = TT_NONE};
-  uint32_t var = tt_module_add_var(f.module, (tt_var){.name = "w", .type = shape(TT_F32, 2, 2, 64, 0, 0), .copy_of = TT_NONE});
+  uint32_t var =
+      tt_module_add_var(f.module, (tt_var){.name = "w", .type = shape(TT_F32, 2, 2, 64, 0, 0), .copy_of = TT_NONE});
   tt_qspec q = {.on = true, .scale = TT_SCALE_CEIL, .rounding = TT_NEAREST};
   tt_attr attr = tt_attr_qspec(TT_A_Q, q);
   tt_value w = tt_graph_var(g, var), mx = tt_build1(&b, TT_OP_MX_QUANTIZE, w, 1, &attr);
@@ -97,7 +99,9 @@ static void test_export_own_ops(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_round_trips), cmocka_unit_test(test_bad_tensor_files), cmocka_unit_test(test_export_graph),
+      cmocka_unit_test(test_round_trips),
+      cmocka_unit_test(test_bad_tensor_files),
+      cmocka_unit_test(test_export_graph),
       cmocka_unit_test(test_export_own_ops),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

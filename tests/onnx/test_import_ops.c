@@ -169,11 +169,13 @@ static void test_all_faults_at_once(void **state) {
   node(&f, "LSTM", "b", "a", "", "");
   node(&f, "Softmax", "c", "b", "", "");
   tt_onnx_write_int(f.w, "temperature", 2);
+  tt_onnx_write_float(f.w, "axis", 1.0);
   assert_false(finish(&f, 0));
   assert_said(&f, "node 'n_a' (Einsum): error: the operator Einsum (domain ai.onnx, opset 17) is not supported");
   assert_said(&f, "node 'n_b' (LSTM)");
   assert_said(&f, "node 'n_c' (Softmax): error: attribute 'temperature' is not supported");
-  assert_int_equal(f.diag.errors, 3);
+  assert_said(&f, "attribute 'axis' has the wrong type");
+  assert_int_equal(f.diag.errors, 4);
   stop(&f);
 }
 
@@ -191,10 +193,17 @@ static void test_data_dependent_shape(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_reshape_forms), cmocka_unit_test(test_slice_gather_split), cmocka_unit_test(test_reductions),
-      cmocka_unit_test(test_shapes_fold),   cmocka_unit_test(test_gemm),               cmocka_unit_test(test_softmax_axis),
-      cmocka_unit_test(test_softmax_flat),  cmocka_unit_test(test_layernorm),          cmocka_unit_test(test_attention_23),
-      cmocka_unit_test(test_all_faults_at_once), cmocka_unit_test(test_data_dependent_shape),
+      cmocka_unit_test(test_reshape_forms),
+      cmocka_unit_test(test_slice_gather_split),
+      cmocka_unit_test(test_reductions),
+      cmocka_unit_test(test_shapes_fold),
+      cmocka_unit_test(test_gemm),
+      cmocka_unit_test(test_softmax_axis),
+      cmocka_unit_test(test_softmax_flat),
+      cmocka_unit_test(test_layernorm),
+      cmocka_unit_test(test_attention_23),
+      cmocka_unit_test(test_all_faults_at_once),
+      cmocka_unit_test(test_data_dependent_shape),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

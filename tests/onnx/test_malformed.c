@@ -93,9 +93,15 @@ static void test_lying_tensor(void **state) {
 
 static void test_other_files(void **state) {
   (void)state;
-  const struct { const char *bytes; size_t n; const char *text; } files[] = {
+  const struct {
+    const char *bytes;
+    size_t n;
+    const char *text;
+  } files[] = {
       {"", 0, "the file is empty"},
-      {"\x7f" "ELF\x02\x01\x01", 7, "not an ONNX model"},
+      {"\x7f"
+       "ELF\x02\x01\x01",
+       7, "not an ONNX model"},
       {"not a model, only words\n", 24, "not an ONNX model"},
       {"\x08\x08", 2, "it has no graph"},
       {"\x08\x08\x3a\x00", 4, "it names no operator set"},
@@ -172,7 +178,8 @@ static void test_flipped_bytes(void **state) {
   for (uint64_t round = 1; round <= rounds; round++) {
     fixture bad = start();
     uint8_t *copy = tt_arena_copy(bad.arena, data, bytes);
-    for (uint64_t k = 0; k < 1 + round % 3; k++) copy[mix(round * 7919 + k * 104729) % bytes] ^= (uint8_t)(1u << (mix(round + k) % 8));
+    for (uint64_t k = 0; k < 1 + round % 3; k++)
+      copy[mix(round * 7919 + k * 104729) % bytes] ^= (uint8_t)(1u << (mix(round + k) % 8));
     bool good = load_bytes(&bad, copy, bytes) && import(&bad, 2);
     if (!good && bad.diag.errors == 0) fail_msg("round %llu failed without a word", (unsigned long long)round);
     stop(&bad);
@@ -182,9 +189,9 @@ static void test_flipped_bytes(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_names),       cmocka_unit_test(test_batch),        cmocka_unit_test(test_versions),
-      cmocka_unit_test(test_lying_tensor), cmocka_unit_test(test_other_files), cmocka_unit_test(test_deep_nesting),
-      cmocka_unit_test(test_truncated),   cmocka_unit_test(test_flipped_bytes),
+      cmocka_unit_test(test_names),        cmocka_unit_test(test_batch),         cmocka_unit_test(test_versions),
+      cmocka_unit_test(test_lying_tensor), cmocka_unit_test(test_other_files),   cmocka_unit_test(test_deep_nesting),
+      cmocka_unit_test(test_truncated),    cmocka_unit_test(test_flipped_bytes),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

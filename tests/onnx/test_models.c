@@ -2,7 +2,8 @@
 #include "models/models.h"
 #include "tests/onnx/onnx_test.h"
 
-static const tt_model_options small = {.image = 8, .patch = 4, .channels = 2, .classes = 5, .dim = 12, .depth = 2, .heads = 3, .seed = 7};
+static const tt_model_options small = {
+    .image = 8, .patch = 4, .channels = 2, .classes = 5, .dim = 12, .depth = 2, .heads = 3, .seed = 7};
 
 static void test_same_seed_same_bytes(void **state) {
   (void)state;
@@ -95,8 +96,11 @@ static void test_presets(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_same_seed_same_bytes), cmocka_unit_test(test_imports_whole), cmocka_unit_test(test_initial_weights),
-      cmocka_unit_test(test_refusals),             cmocka_unit_test(test_presets),
+      cmocka_unit_test(test_same_seed_same_bytes),
+      cmocka_unit_test(test_imports_whole),
+      cmocka_unit_test(test_initial_weights),
+      cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_presets),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -138,10 +138,15 @@ static void test_external_data(void **state) {
   onnx__string_string_entry_proto__init(&offset);
   location.key = (char[]){"location"}, offset.key = (char[]){"offset"};
   tt_onnx_model m = {.arena = f.arena, .path = f.path};
-  const struct { const char *where, *at; bool good; } cases[] = {
-      {"tetrac_onnx_test_external.bin", "4", true}, {"tetrac_onnx_test_external.bin", "8", false},
-      {"tetrac_onnx_test_external.bin", "-4", false}, {"/tmp/tetrac_onnx_test_external.bin", "4", false},
-      {"../etc/passwd", "0", false}, {"nowhere.bin", "0", false}};
+  const struct {
+    const char *where, *at;
+    bool good;
+  } cases[] = {{"tetrac_onnx_test_external.bin", "4", true},
+               {"tetrac_onnx_test_external.bin", "8", false},
+               {"tetrac_onnx_test_external.bin", "-4", false},
+               {"/tmp/tetrac_onnx_test_external.bin", "4", false},
+               {"../etc/passwd", "0", false},
+               {"nowhere.bin", "0", false}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     tt_type type = vec2();
     Onnx__TensorProto *t = onnx_tensor_make(f.arena, "w", &type, NULL);
@@ -174,11 +179,13 @@ static void test_local_function(void **state) {
   Onnx__FunctionProto fun, *functions[] = {&fun};
   Onnx__NodeProto soft, keep, *body[] = {&soft, &keep};
   Onnx__AttributeProto axis, *attributes[] = {&axis};
-  onnx__function_proto__init(&fun), onnx__node_proto__init(&soft), onnx__node_proto__init(&keep), onnx__attribute_proto__init(&axis);
+  onnx__function_proto__init(&fun), onnx__node_proto__init(&soft), onnx__node_proto__init(&keep),
+      onnx__attribute_proto__init(&axis);
   axis.name = (char[]){"axis"}, axis.ref_attr_name = (char[]){"axis"};
   soft.op_type = (char[]){"Softmax"}, soft.n_input = 1, soft.input = (char *[]){(char[]){"a"}};
   soft.n_output = 1, soft.output = (char *[]){(char[]){"t"}}, soft.n_attribute = 1, soft.attribute = attributes;
-  keep.op_type = (char[]){"Relu"}, keep.n_input = 1, keep.input = soft.output, keep.n_output = 1, keep.output = (char *[]){(char[]){"b"}};
+  keep.op_type = (char[]){"Relu"}, keep.n_input = 1, keep.input = soft.output, keep.n_output = 1,
+  keep.output = (char *[]){(char[]){"b"}};
   fun.name = (char[]){"Sum"}, fun.domain = (char[]){"mine"}, fun.n_node = 2, fun.node = body;
   fun.n_input = 1, fun.input = soft.input, fun.n_output = 1, fun.output = keep.output;
   m->n_functions = 1, m->functions = functions;
@@ -195,10 +202,10 @@ static void test_local_function(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_aliases_give_names), cmocka_unit_test(test_silent_merges),
+      cmocka_unit_test(test_aliases_give_names),     cmocka_unit_test(test_silent_merges),
       cmocka_unit_test(test_square_and_matrix_stay), cmocka_unit_test(test_masks_and_scalars_are_constants),
-      cmocka_unit_test(test_expanded_token), cmocka_unit_test(test_image_round_trip), cmocka_unit_test(test_external_data),
-      cmocka_unit_test(test_local_function),
+      cmocka_unit_test(test_expanded_token),         cmocka_unit_test(test_image_round_trip),
+      cmocka_unit_test(test_external_data),          cmocka_unit_test(test_local_function),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
