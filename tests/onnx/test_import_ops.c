@@ -68,6 +68,25 @@ static void test_reductions(void **state) {
   check(&f, 1, (double[]){5});
 }
 
+/* The shape of a scalar has no elements; a tensor of that shape has one. */
+static void test_empty_shape(void **state) {
+  (void)state;
+  fixture f = start();
+  input(&f, "x", shape(TT_F32, 2, 1, 1, 0, 0), NULL);
+  output(&f, "y");
+  node(&f, "ReduceMean", "m", "x", "", "");
+  tt_onnx_write_int(f.w, "keepdims", 0);
+  node(&f, "Shape", "s", "m", "", "");
+  node(&f, "ConstantOfShape", "zero", "s", "", "");
+  node(&f, "Reshape", "r", "x", "s", "");
+  node(&f, "Sub", "y", "zero", "r", "");
+  if (!finish(&f, 0)) fail_msg("%s", said(&f));
+  assert_int_equal(tt_typ(f.g, tt_graph_result(f.g, "y"))->rank, 0);
+  tt_tensor y = evaluate(&f, 3.0, 0.0);
+  assert_values(&y, 1, (double[]){-3});
+  stop(&f);
+}
+
 static void test_shapes_fold(void **state) {
   (void)state;
   fixture f = start();
@@ -193,17 +212,12 @@ static void test_data_dependent_shape(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_reshape_forms),
-      cmocka_unit_test(test_slice_gather_split),
-      cmocka_unit_test(test_reductions),
-      cmocka_unit_test(test_shapes_fold),
-      cmocka_unit_test(test_gemm),
-      cmocka_unit_test(test_softmax_axis),
-      cmocka_unit_test(test_softmax_flat),
-      cmocka_unit_test(test_layernorm),
-      cmocka_unit_test(test_attention_23),
-      cmocka_unit_test(test_all_faults_at_once),
-      cmocka_unit_test(test_data_dependent_shape),
+      cmocka_unit_test(test_reshape_forms),      cmocka_unit_test(test_slice_gather_split),
+      cmocka_unit_test(test_reductions),         cmocka_unit_test(test_shapes_fold),
+      cmocka_unit_test(test_empty_shape),        cmocka_unit_test(test_gemm),
+      cmocka_unit_test(test_softmax_axis),       cmocka_unit_test(test_softmax_flat),
+      cmocka_unit_test(test_layernorm),          cmocka_unit_test(test_attention_23),
+      cmocka_unit_test(test_all_faults_at_once), cmocka_unit_test(test_data_dependent_shape),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
