@@ -71,10 +71,18 @@ static bool as_json(tt_session *s, tt_strbuf *out) {
   return true;
 }
 
+static bool as_onnx(tt_session *s, tt_strbuf *out) {
+  uint8_t *data;
+  size_t bytes;
+  TT_TRY(tt_onnx_export_graph(s->shown, s->arena, &data, &bytes, &s->diag));
+  tt_strbuf_append(out, (const char *)data, bytes);
+  return true;
+}
+
 static const struct {
   const char *name;
   bool (*print)(tt_session *, tt_strbuf *);
-} formats[] = {{"text", as_text}, {"dot", as_dot}, {"svg", as_svg}, {"html", as_html}, {"json", as_json}};
+} formats[] = {{"text", as_text}, {"dot", as_dot}, {"svg", as_svg}, {"html", as_html}, {"json", as_json}, {"onnx", as_onnx}};
 enum { N_FORMATS = sizeof formats / sizeof *formats };
 
 static bool deliver(tt_session *s, const char *out, const tt_strbuf *text) {

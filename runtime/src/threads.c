@@ -1,7 +1,9 @@
 /* trt_parallel on OpenMP; the only file that knows about threads.
  *
- * Tasks are split into contiguous ranges, one a thread. The split decides where a task runs and nothing else: kernels must
- * not look at the thread, so results are the same for every thread count.
+ * Tasks are split into contiguous ranges, one a thread: the rows a thread wrote in one kernel are then in its cache for the
+ * next. A thread that is done helps with what is left of the others' ranges, so that a core taken by another program costs
+ * its share and not the whole launch. Where a task runs decides nothing else: kernels must not look at the thread, so
+ * results are the same for every thread count.
  *
  * Float environment: kernels run with subnormal operands read as zero and subnormal results flushed (FTZ/DAZ, FZ on
  * AArch64), since a subnormal operand costs 20 to 30 times a normal one and gradients are full of them. The mode is set on
@@ -12,14 +14,22 @@
  */
 #include "runtime/include/trt_runtime.h"
 #include <assert.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <omp.h>
 #if defined(__x86_64__)
 #include <xmmintrin.h>
 #endif
 
+/* The tasks of one thread's range that nobody has taken yet; a cache line each. */
+typedef struct task_range {
+  _Alignas(TRT_ALIGN) _Atomic int64_t next;
+  int64_t end;
+} task_range;
+
 static struct {
   int64_t n_threads;
+  task_range *ranges; /* one a thread */
   uint64_t stride; /* bytes between two threads' scratch blocks */
   uint8_t *scratch;
 } pool;
@@ -55,8 +65,15 @@ bool trt_threads_init(int64_t n_threads, uint64_t scratch_bytes) {
   uint64_t stride = (lines | 1) * TRT_ALIGN;
   if (scratch_bytes > UINT64_MAX / 4 / (uint64_t)n_threads) return false;
   uint8_t *scratch = aligned_alloc(TRT_ALIGN, stride * (uint64_t)n_threads);
-  if (!scratch) return false;
+  task_range *ranges = aligned_alloc(TRT_ALIGN, sizeof *ranges * (uint64_t)n_threads);
+  if (!scratch || !ranges) {
+    free(scratch);
+    free(ranges);
+    return false;
+  }
   free(pool.scratch);
+  free(pool.ranges);
+  pool.ranges = ranges;
   pool.n_threads = n_threads;
   pool.stride = stride;
   pool.scratch = scratch;
@@ -65,9 +82,21 @@ bool trt_threads_init(int64_t n_threads, uint64_t scratch_bytes) {
 
 int64_t trt_threads_count(void) { return pool.n_threads ? pool.n_threads : omp_get_num_procs(); }
 
-static void run_range(const trt_kargs *args, trt_kernel_fn kernel, int64_t first, int64_t last, uint8_t *scratch) {
+static void run_inline(const trt_kargs *args, trt_kernel_fn kernel, int64_t n_tasks) {
   float_mode mode = flush_subnormals();
-  for (int64_t i = first; i < last; i++) kernel(args, i, scratch);
+  for (int64_t i = 0; i < n_tasks; i++) kernel(args, i, pool.scratch);
+  restore_mode(mode);
+}
+
+/* One thread's share: its own range in order, then what others have left. */
+static void run_share(const trt_kargs *args, trt_kernel_fn kernel, int64_t self, int64_t n_ranges) {
+  float_mode mode = flush_subnormals();
+  uint8_t *scratch = pool.scratch + (uint64_t)self * pool.stride;
+  for (int64_t r = 0; r < n_ranges; r++) {
+    task_range *range = &pool.ranges[(self + r) % n_ranges];
+    for (int64_t i; (i = atomic_fetch_add_explicit(&range->next, 1, memory_order_relaxed)) < range->end;)
+      kernel(args, i, scratch);
+  }
   restore_mode(mode);
 }
 
@@ -80,14 +109,15 @@ void trt_parallel(const trt_kargs *args, trt_kernel_fn kernel, int64_t n_tasks) 
   assert(!omp_in_parallel() && "trt_parallel called from a kernel");
   int64_t n = n_tasks < pool.n_threads ? n_tasks : pool.n_threads;
   if (n <= 1) {
-    run_range(args, kernel, 0, n_tasks, pool.scratch);
+    run_inline(args, kernel, n_tasks);
     return;
   }
-#pragma omp parallel num_threads((int)n)
-  {
-    /* The team may be smaller than asked for, so split by the team that came. */
-    int64_t team = omp_get_num_threads(), self = omp_get_thread_num();
-    run_range(args, kernel, n_tasks * self / team, n_tasks * (self + 1) / team,
-              pool.scratch + (uint64_t)self * pool.stride);
+  for (int64_t t = 0; t < n; t++) {
+    atomic_store_explicit(&pool.ranges[t].next, n_tasks * t / n, memory_order_relaxed);
+    pool.ranges[t].end = n_tasks * (t + 1) / n;
   }
+  /* Entering and leaving the region orders these stores before, and the kernels' after, everything the team does. A team
+   * smaller than asked for takes all ranges as well. */
+#pragma omp parallel num_threads((int)n)
+  run_share(args, kernel, omp_get_thread_num(), n);
 }
