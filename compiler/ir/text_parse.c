@@ -37,7 +37,7 @@ static bool define_value(tt_parser *p, const char *key, tt_value v) {
   return tt_parse_fail(p, "value %%%s is defined twice", key + (key[0] == '#'));
 }
 
-/* *v is TT_NONE where the value is poisoned. */
+/* *var is TT_NONE where the var is poisoned; so is *v of parse_operand. */
 static bool parse_var_use(tt_parser *p, uint32_t *var) {
   const char *name;
   TT_TRY(tt_parse_punct(p, '$') && tt_parse_name(p, &name));

@@ -32,7 +32,8 @@ static void arena_blocks_are_zeroed_apart_and_aligned(void **state) {
   }
   for (int r = 0; r < ROUNDS; r++) {
     for (int i = 0; i < N; i++) {
-      for (size_t k = 0; k < sizes[i]; k += 1 + sizes[i] / 100) assert_int_equal(block[r][i][k], (unsigned char)(r * N + i + 1));
+      for (size_t k = 0; k < sizes[i]; k += 1 + sizes[i] / 100)
+        assert_int_equal(block[r][i][k], (unsigned char)(r * N + i + 1));
     }
   }
   tt_arena_destroy(arena);
@@ -110,8 +111,9 @@ static void diagnostics_say_where(void **state) {
   tt_warning(&diag, (tt_loc){.file = "x.ttir", .line = 7}, "odd");
   tt_note(&diag, (tt_loc){.op = "add"}, "so");
   tt_error(&diag, (tt_loc){0}, "bare");
-  assert_string_equal(diag.text, "m.onnx: node 'a/b' (MatMul): error: shape 3\nx.ttir:7: warning: odd\ntetrac: add: note: so\n"
-                                 "tetrac: error: bare\n");
+  assert_string_equal(diag.text,
+                      "m.onnx: node 'a/b' (MatMul): error: shape 3\nx.ttir:7: warning: odd\ntetrac: add: note: so\n"
+                      "tetrac: error: bare\n");
   assert_int_equal(diag.errors, 2);
   assert_int_equal(diag.warnings, 1);
   tt_diag_free(&diag);
