@@ -33,6 +33,8 @@ struct cg_target {
   int64_t l1_bytes, l2_bytes; /* per core, for blocking */
   /* acc[i] += sum over j<4 of a_u8[4i+j] * b_s8[4i+j]; vectors of vector_bytes, acc as i32 lanes. */
   cg_val (*dot_u8s8)(cg_ctx *c, cg_val acc, cg_val a, cg_val b);
+  /* x * 2^n for a vf x and integers n held as floats, rounded once; NULL: done in the exponent field. */
+  cg_val (*scale_by_power)(cg_ctx *c, cg_val x, cg_val n);
   /* Switches flush-to-zero/denormals-are-zero off for an exact section; returns what cg_denormals_restore takes. */
   cg_val (*denormals_keep)(cg_ctx *c);
   void (*denormals_restore)(cg_ctx *c, cg_val saved);
@@ -187,6 +189,7 @@ cg_val cg_exp(cg_ctx *c, cg_val x);
 cg_val cg_log(cg_ctx *c, cg_val x);
 cg_val cg_erf(cg_ctx *c, cg_val x);
 cg_val cg_tanh(cg_ctx *c, cg_val x);
+cg_val cg_normal_cdf(cg_ctx *c, cg_val x); /* P(N(0,1) < x) */
 cg_val cg_rsqrt(cg_ctx *c, cg_val x); /* 1/sqrt by division: correctly rounded pieces */
 cg_val cg_sqrt(cg_ctx *c, cg_val x);
 

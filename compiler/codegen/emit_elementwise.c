@@ -1,8 +1,8 @@
 /* Elementwise ops: one walk each, all arithmetic in float32 vectors.
- * GELU: x Phi(x) with Phi by erf, or 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) (Hendrycks & Gimpel 2016). */
+ * GELU: x Phi(x), or 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) (Hendrycks & Gimpel 2016). */
 #include "compiler/codegen/walk.h"
 
-static const double SQRT_HALF = 0.70710678118654752440, INV_SQRT_2PI = 0.39894228040143267794;
+static const double INV_SQRT_2PI = 0.39894228040143267794;
 static const double SQRT_2_OVER_PI = 0.79788456080286535588, GELU_CUBIC = 0.044715;
 
 typedef struct ew {
@@ -83,10 +83,12 @@ static cg_val gelu_inner(cg_ctx *c, cg_val x, cg_val x2) {
 
 static void gelu_body(cg_ctx *c, void *u, const cg_val *in, cg_val *out) {
   cg_val x = in[0];
-  cg_val f = ((ew *)u)->tanh_form ? cg_tanh(c, gelu_inner(c, x, cg_mul(c, x, x)))
-                                  : cg_erf(c, cg_mul(c, x, cg_like(c, x, SQRT_HALF)));
+  if (!((ew *)u)->tanh_form) {
+    *out = cg_mul(c, x, cg_normal_cdf(c, x));
+    return;
+  }
   cg_val half = cg_mul(c, x, cg_like(c, x, 0.5));
-  *out = cg_fma(c, half, f, half);
+  *out = cg_fma(c, half, cg_tanh(c, gelu_inner(c, x, cg_mul(c, x, x))), half);
 }
 
 bool cg_emit_gelu(cg_node *x) { return emit_walk(x, 2, gelu_body); }
@@ -101,8 +103,7 @@ static void gelu_grad_body(cg_ctx *c, void *u, const cg_val *in, cg_val *out) {
     d = cg_fma(c, curve, slope, cg_fma(c, t, half, half));
   } else {
     cg_val phi = cg_mul(c, cg_exp(c, cg_mul(c, x2, cg_neg(c, half))), cg_like(c, x, INV_SQRT_2PI));
-    cg_val erf = cg_erf(c, cg_mul(c, x, cg_like(c, x, SQRT_HALF)));
-    d = cg_fma(c, x, phi, cg_fma(c, erf, half, half));
+    d = cg_fma(c, x, phi, cg_normal_cdf(c, x));
   }
   *out = cg_mul(c, dy, d);
 }

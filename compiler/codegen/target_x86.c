@@ -30,6 +30,11 @@ static cg_val lookup(cg_ctx *c, const int8_t *table, cg_val index) {
   return cg_call(c, n == 64 ? "llvm.x86.avx512.pshuf.b.512" : "llvm.x86.avx2.pshuf.b", LLVMTypeOf(index), 2, args);
 }
 
+static cg_val scalef(cg_ctx *c, cg_val x, cg_val n) {
+  cg_val args[5] = {x, n, x, LLVMConstInt(c->i16, 0xffff, false), cg_i32(c, 4)}; /* all lanes; rounding as in MXCSR */
+  return cg_call(c, "llvm.x86.avx512.mask.scalef.ps.512", c->vf, 5, args);
+}
+
 /* MXCSR bits 15 (flush to zero) and 6 (denormals are zero). Loads and stores do not move across these calls, arithmetic on
  * values already loaded may: an exact section loads its operands after `keep` and stores its results before `restore`. */
 static cg_val keep_denormals(cg_ctx *c) {
@@ -73,6 +78,7 @@ bool cg_target_x86(cg_target *t) {
   if (wide && has(t->features, "avx512vnni")) t->dot = CG_DOT_VNNI512;
   if (wide && t->dot != CG_DOT_VNNI512) t->vector_bytes = 32; /* no 512-bit dot product: one width for all kernels */
   t->dot_u8s8 = t->dot == CG_DOT_AVX2 ? dot_avx2 : dot_vnni;
+  if (t->vector_bytes == 64) t->scale_by_power = scalef;
   t->denormals_keep = keep_denormals;
   t->denormals_restore = restore_denormals;
   t->lookup = lookup;
