@@ -2,11 +2,14 @@
  *
  *   before:  results {loss, losses, logits, grad:<param>...}
  *   after:   inputs lr, bc1, bc2; results {loss, losses, logits, grad_sumsq [params], grad_norm []}; an adamw node and
- * three updates (weight, m:<param>, v:<param>) for each parameter with a gradient
+ * three updates (weight, m:<param>, v:<param>) for each parameter with a gradient; adamw_ema, with ema:<param>, for a weight
+ * that is rounded by its moving average; a freeze node behind the adamw of a quantized weight under oscillation.control =
+ * freeze
  *
  * Clipping by the global norm needs every gradient before the first update, so all adamw nodes come last: nothing reads a
  * weight after it was overwritten. Weight decay is for the weights of matrix products alone; biases, norms, tokens and
  * position embeddings are excluded, which is seen from how a parameter is used. Must run after autodiff. */
+#include "passes/grad.h"
 #include "passes/pass.h"
 #include <string.h>
 
@@ -38,15 +41,6 @@ static void choose_decay(tt_graph *g, bool all) {
       mark_decay(g, d->in[1]);
     if (d->op == TT_OP_MATMUL) mark_decay(g, d->in[0]);
   }
-}
-
-/* The state var `prefix``param`, zeros, made by the first graph that needs it. */
-static uint32_t state_var(tt_module *m, const char *prefix, uint32_t param) {
-  const char *name = tt_arena_printf(m->arena, "%s%s", prefix, m->vars.data[param].name);
-  uint32_t var = tt_module_find_var(m, name);
-  if (var != TT_NONE) return var;
-  return tt_module_add_var(
-      m, (tt_var){.name = name, .type = m->vars.data[param].type, .role = TT_VAR_STATE, .copy_of = TT_NONE});
 }
 
 /* Per-parameter gradients in the order of the module's vars, TT_NONE where there is none; the results are taken away. */
@@ -93,18 +87,49 @@ static tt_value add_norm(tt_builder *b, tt_pass_ctx *ctx, const tt_value *grads,
   return tt_nod(g, clip)->out[0];
 }
 
+/* The weight as adamw leaves it -> with the elements held that oscillate. What the forward of this step has used as Q2(w)
+ * tells whether they do. */
+static tt_value add_freeze(tt_builder *b, const tt_recipe *r, uint32_t var, tt_value w) {
+  static const char *const prefix[] = {"freeze-last:", "freeze-mean:", "freeze-rate:", "freeze-mark:"};
+  tt_graph *g = b->g;
+  uint32_t vars[5] = {var};
+  tt_value in[6] = {[0] = w, [5] = tt_build_quantized_values(b, var)};
+  if (in[5] == TT_NONE) return TT_NONE;
+  for (int i = 1; i < 5; i++) {
+    vars[i] = tt_state_var(g->module, prefix[i - 1], var, TT_NONE);
+    in[i] = tt_graph_var(g, vars[i]);
+  }
+  tt_attr attrs[] = {tt_attr_float(TT_A_THRESHOLD, r->freeze_threshold), tt_attr_float(TT_A_MOMENTUM, r->freeze_momentum)};
+  tt_node n = tt_build(b, TT_OP_FREEZE, 6, in, 2, attrs);
+  if (n == TT_NONE) return TT_NONE;
+  for (int i = 1; i < 5; i++) tt_graph_add_update(g, vars[i], tt_nod(g, n)->out[i]);
+  return tt_nod(g, n)->out[0];
+}
+
 static bool add_adamw(tt_builder *b, const tt_recipe *r, uint32_t var, tt_value grad, const tt_value scalars[4]) {
   tt_graph *g = b->g;
-  const uint32_t vars[3] = {var, state_var(g->module, "m:", var), state_var(g->module, "v:", var)};
-  tt_value in[8] = {tt_graph_var(g, vars[0]), tt_graph_var(g, vars[1]), tt_graph_var(g, vars[2]), grad};
-  memcpy(in + 4, scalars, 4 * sizeof *in);
+  uint32_t vars[4] = {var, tt_state_var(g->module, "m:", var, TT_NONE), tt_state_var(g->module, "v:", var, TT_NONE)};
+  int n = 3;
+  uint32_t ema = tt_module_find_var(g->module, tt_arena_printf(g->arena, "ema:%s", g->module->vars.data[var].name));
+  if (ema != TT_NONE) vars[n++] = ema;
+  tt_value in[9];
+  for (int i = 0; i < n; i++) in[i] = tt_graph_var(g, vars[i]);
+  in[n] = grad;
+  memcpy(in + n + 1, scalars, 4 * sizeof *in);
   tt_attr attrs[] = {tt_attr_float(TT_A_BETA1, r->beta1), tt_attr_float(TT_A_BETA2, r->beta2),
                      tt_attr_float(TT_A_EPSILON, r->eps),
-                     tt_attr_float(TT_A_WEIGHT_DECAY, g->module->vars.data[var].decay ? r->weight_decay : 0)};
+                     tt_attr_float(TT_A_WEIGHT_DECAY, g->module->vars.data[var].decay ? r->weight_decay : 0),
+                     tt_attr_float(TT_A_EMA_BETA, r->ema_beta)};
   b->loc = (tt_loc){.file = g->module->name, .node = g->module->vars.data[var].name};
-  tt_node n = tt_build(b, TT_OP_ADAMW, 8, in, 4, attrs);
-  TT_TRY(n != TT_NONE);
-  for (int i = 0; i < 3; i++) tt_graph_add_update(g, vars[i], tt_nod(g, n)->out[i]);
+  tt_node step = tt_build(b, n == 4 ? TT_OP_ADAMW_EMA : TT_OP_ADAMW, n + 5, in, n == 4 ? 5 : 4, attrs);
+  TT_TRY(step != TT_NONE);
+  tt_value w = tt_nod(g, step)->out[0];
+  for (int i = 1; i < n; i++) tt_graph_add_update(g, vars[i], tt_nod(g, step)->out[i]);
+  if (r->control == TT_CONTROL_FREEZE && tt_quantized_weight(g, var) != TT_NONE) {
+    w = add_freeze(b, r, var, w);
+    TT_TRY(w != TT_NONE);
+  }
+  tt_graph_add_update(g, var, w);
   return true;
 }
 

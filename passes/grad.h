@@ -46,4 +46,10 @@ tt_value tt_back_shared_quantize(tt_grad_ctx *c, tt_op op, tt_value x, tt_qspec 
 /* Builds mx.quantize or mx.requantize; the random input and a new tensor id are added where rounding is stochastic.
  * `transpose` is mx.quantize's attribute. */
 tt_value tt_build_mx_quantize(tt_builder *b, tt_op op, tt_value x, tt_qspec q, bool transpose);
+/* What the forward makes of a weight under Q2, mx; TT_NONE where it does not quantize it. Then its values, in the weight's
+ * shape. */
+tt_value tt_quantized_weight(const tt_graph *g, uint32_t var);
+tt_value tt_build_quantized_values(tt_builder *b, uint32_t var);
+/* The state var `prefix``param`, of the parameter's type, made at first use; starts as a copy of var `copy_of`, or zero. */
+uint32_t tt_state_var(tt_module *m, const char *prefix, uint32_t param, uint32_t copy_of);
 #endif

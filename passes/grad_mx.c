@@ -22,6 +22,31 @@ tt_value tt_build_mx_quantize(tt_builder *b, tt_op op, tt_value x, tt_qspec q, b
   return n == TT_NONE ? TT_NONE : tt_nod(b->g, n)->out[0];
 }
 
+tt_value tt_quantized_weight(const tt_graph *g, uint32_t var) {
+  TT_FOR_NODES(g, n) {
+    const tt_node_data *d = tt_nod(g, n);
+    if (d->op != TT_OP_MX_QUANTIZE || tt_node_int(g, n, TT_A_TRANSPOSED)) continue;
+    const tt_value_data *x = tt_val(g, d->in[0]);
+    if (x->kind == TT_VALUE_VAR && x->index == var) return d->out[0];
+  }
+  return TT_NONE;
+}
+
+tt_value tt_build_quantized_values(tt_builder *b, uint32_t var) {
+  const tt_type type = b->g->module->vars.data[var].type;
+  tt_value q = tt_build1(b, TT_OP_MX_DEQUANTIZE, tt_quantized_weight(b->g, var), 0, NULL);
+  tt_attr shape = tt_attr_ints(b->g, TT_A_SHAPE, type.rank, type.dim);
+  return type.rank == 2 ? q : tt_build1(b, TT_OP_RESHAPE, q, 1, &shape);
+}
+
+uint32_t tt_state_var(tt_module *m, const char *prefix, uint32_t param, uint32_t copy_of) {
+  const char *name = tt_arena_printf(m->arena, "%s%s", prefix, m->vars.data[param].name);
+  uint32_t var = tt_module_find_var(m, name);
+  if (var != TT_NONE) return var;
+  return tt_module_add_var(
+      m, (tt_var){.name = name, .type = m->vars.data[param].type, .role = TT_VAR_STATE, .copy_of = copy_of});
+}
+
 static tt_value transpose_matrix(tt_grad_ctx *c, tt_value x) {
   tt_attr perm = tt_attr_ints(c->g, TT_A_PERM, 2, (int64_t[]){1, 0});
   return tt_build1(c->b, TT_OP_TRANSPOSE, x, 1, &perm);

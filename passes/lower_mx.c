@@ -6,10 +6,15 @@
  * Linears that read one x share its quantized form. A quantizer that is off leaves its operand a float32 matrix; with all
  * six off the linear stays as it is. `block-linears` are recognised by structure, not by name: those on a branch that
  * leaves the residual stream and comes back to it in an add. The patch embedding lies before every branch, the classifier
- * after. Runs after canonicalisation (it sees only `linear`) and before autodiff (mx.gemm's rule makes the backward). */
+ * after. A branch with an attention opens a new block, the branches behind it belong to the same (in a model without
+ * attention every branch is a block): so first-blocks and last-blocks can keep those at either end in float32.
+ *
+ * With ema rounding Q2 has two more operands, the state var `ema:<weight>` and the random input, whose step says whether
+ * the average rules already: mx.quantize(w, ema, rng){from}. Runs after canonicalisation (it sees only `linear`) and before autodiff (mx.gemm's rule makes the backward). */
 #include "passes/grad.h"
 #include "passes/pass.h"
 #include <fnmatch.h>
+#include <limits.h>
 #include <string.h>
 
 /* Marks the values that v is computed from, v included; nodes before `at` only, as they are in execution order. */
@@ -38,8 +43,16 @@ static tt_value branch_start(const tt_graph *g, tt_value v, const bool *anc) {
   return TT_NONE;
 }
 
-/* Marks the linears between `start` and the value whose ancestors are `anc`. */
-static void mark_between(const tt_graph *g, tt_node end, tt_value start, const bool *anc, bool *desc, bool *inside) {
+/* Which block a linear lies in, -1: none. */
+typedef struct blocks {
+  int *of; /* per node */
+  int count;
+  bool attention; /* the model has any */
+} blocks;
+
+/* Marks the linears between `start` and the value whose ancestors are `anc`: one branch. */
+static void mark_between(const tt_graph *g, tt_node end, tt_value start, const bool *anc, bool *desc, blocks *b) {
+  bool opens = !b->attention || b->count == 0, any = false;
   memset(desc, 0, g->values.count);
   desc[start] = true;
   tt_node def = tt_val(g, start)->def;
@@ -48,12 +61,21 @@ static void mark_between(const tt_graph *g, tt_node end, tt_value start, const b
     bool from = false;
     for (int i = 0; i < d->n_in; i++) from |= desc[d->in[i]];
     for (int i = 0; from && i < d->n_out; i++) desc[d->out[i]] = true;
-    if (from && d->op == TT_OP_LINEAR && anc[d->out[0]]) inside[n] = true;
+    if (!from || !anc[d->out[0]]) continue;
+    if (d->op == TT_OP_ATTENTION) opens = true;
+    if (d->op != TT_OP_LINEAR || b->of[n] >= 0) continue;
+    b->of[n] = INT_MAX; // the attention may come later
+    any = true;
   }
+  if (any && opens) b->count++;
+  for (size_t n = 0; any && n < g->nodes.count; n++)
+    if (b->of[n] == INT_MAX) b->of[n] = b->count - 1;
 }
 
-/* inside[node]: a linear on a residual branch. */
-static void find_block_linears(const tt_graph *g, tt_arena *scratch, bool *inside) {
+static blocks find_blocks(const tt_graph *g, tt_arena *scratch) {
+  blocks b = {.of = TT_NEW_N(scratch, int, g->nodes.count)};
+  memset(b.of, 0xff, sizeof *b.of * g->nodes.count);
+  TT_FOR_NODES(g, n) b.attention |= tt_nod(g, n)->op == TT_OP_ATTENTION;
   bool *anc = TT_NEW_N(scratch, bool, g->values.count), *desc = TT_NEW_N(scratch, bool, g->values.count);
   TT_FOR_NODES(g, n) {
     const tt_node_data *d = tt_nod(g, n);
@@ -62,12 +84,13 @@ static void find_block_linears(const tt_graph *g, tt_arena *scratch, bool *insid
       if (tt_val(g, d->in[i])->kind != TT_VALUE_NODE) continue;
       mark_ancestors(g, n, d->in[i], anc);
       tt_value start = branch_start(g, d->in[1 - i], anc);
-      if (start != TT_NONE) mark_between(g, n, start, anc, desc, inside);
+      if (start != TT_NONE) mark_between(g, n, start, anc, desc, &b);
     }
   }
+  return b;
 }
 
-/* The names a skip pattern may match: the weight's path in the model, the weight itself, the node. */
+/* The names a pattern may match: the weight's path in the model, the weight itself, the node. */
 static bool name_matches(const tt_graph *g, tt_node n, const char *pattern) {
   const tt_node_data *d = tt_nod(g, n);
   const tt_value_data *w = tt_val(g, d->in[1]);
@@ -78,28 +101,45 @@ static bool name_matches(const tt_graph *g, tt_node n, const char *pattern) {
   return false;
 }
 
-/* Takes what a comma list of patterns names out of the selection; a pattern that names no linear at all is a mistake. */
-static void apply_skips(tt_graph *g, tt_pass_ctx *ctx, bool *selected) {
-  if (!ctx->recipe->layers_skip) return;
-  char *save = NULL, *list = tt_arena_str(ctx->scratch, ctx->recipe->layers_skip);
+/* Sets selected[] to `to` for the linears that a comma list of patterns names; a pattern that names none is a mistake. */
+static void apply_patterns(tt_graph *g, tt_pass_ctx *ctx, const char *key, const char *patterns, bool to, bool *selected) {
+  if (!patterns) return;
+  char *save = NULL, *list = tt_arena_str(ctx->scratch, patterns);
   for (char *p = strtok_r(list, ", \t", &save); p; p = strtok_r(NULL, ", \t", &save)) {
     bool any = false;
     TT_FOR_NODES(g, n) {
       if (tt_nod(g, n)->op != TT_OP_LINEAR || !name_matches(g, n, p)) continue;
-      selected[n] = false;
+      selected[n] = to;
       any = true;
     }
     if (!any)
-      tt_warning(ctx->diag, (tt_loc){.file = g->module->name}, "layers.skip pattern '%s' matches no linear layer", p);
+      tt_warning(ctx->diag, (tt_loc){.file = g->module->name}, "layers.%s pattern '%s' matches no linear layer", key, p);
   }
 }
 
-static bool *select_linears(tt_graph *g, tt_pass_ctx *ctx) {
-  bool *selected = TT_NEW_N(ctx->scratch, bool, g->nodes.count);
-  if (ctx->recipe->layers == TT_LAYERS_BLOCK) find_block_linears(g, ctx->scratch, selected);
+/* Blocks at either end that the recipe keeps in float32. */
+static void keep_ends(tt_graph *g, tt_pass_ctx *ctx, const blocks *b, bool *selected) {
+  const tt_recipe *r = ctx->recipe;
+  if (r->first_blocks + r->last_blocks == 0) return;
+  if (r->first_blocks + r->last_blocks >= b->count)
+    tt_warning(ctx->diag, (tt_loc){.file = g->module->name},
+               "layers.first-blocks = %lld and layers.last-blocks = %lld leave none of the model's %d blocks to quantize",
+               (long long)r->first_blocks, (long long)r->last_blocks, b->count);
   TT_FOR_NODES(g, n)
-  if (ctx->recipe->layers == TT_LAYERS_ALL) selected[n] = tt_nod(g, n)->op == TT_OP_LINEAR;
-  apply_skips(g, ctx, selected);
+  if (b->of[n] >= 0 && (b->of[n] < r->first_blocks || b->of[n] >= b->count - r->last_blocks)) selected[n] = false;
+}
+
+static bool *select_linears(tt_graph *g, tt_pass_ctx *ctx) {
+  const tt_recipe *r = ctx->recipe;
+  bool *selected = TT_NEW_N(ctx->scratch, bool, g->nodes.count);
+  blocks b = find_blocks(g, ctx->scratch);
+  TT_FOR_NODES(g, n) {
+    if (r->layers == TT_LAYERS_BLOCK) selected[n] = b.of[n] >= 0;
+    if (r->layers == TT_LAYERS_ALL) selected[n] = tt_nod(g, n)->op == TT_OP_LINEAR;
+  }
+  if (r->layers == TT_LAYERS_PATTERN) apply_patterns(g, ctx, "pattern", r->layers_pattern, true, selected);
+  apply_patterns(g, ctx, "skip", r->layers_skip, false, selected);
+  keep_ends(g, ctx, &b, selected);
   return selected;
 }
 
@@ -117,12 +157,39 @@ static tt_value as_matrix(tt_builder *b, tt_value x) {
   return tt_build1(b, TT_OP_RESHAPE, x, 1, &shape);
 }
 
+/* A weight rounded by its moving average, a state var that starts as the weight and is kept by the optimizer. */
+static tt_value ema_quantized(lowering *l, tt_value w, tt_loc loc) {
+  tt_graph *g = l->b.g;
+  if (tt_val(g, w)->kind != TT_VALUE_VAR) {
+    tt_error(l->b.diag, loc,
+             "q2.rounding = ema keeps a moving average of each weight, but this layer's weight is computed by the graph; "
+             "exclude the layer by layers.skip");
+    return TT_NONE;
+  }
+  uint32_t var = tt_val(g, w)->index;
+  tt_value in[3] = {w, tt_graph_var(g, tt_state_var(g->module, "ema:", var, var))};
+  tt_attr attrs[2] = {tt_attr_qspec(TT_A_Q, l->recipe->q[1])};
+  int n = 1;
+  if (l->recipe->ema_from > 0) {
+    in[2] = tt_graph_rng(g);
+    attrs[n++] = tt_attr_int(TT_A_FROM, l->recipe->ema_from);
+  }
+  tt_node quantize = tt_build(&l->b, TT_OP_MX_QUANTIZE, 1 + n, in, n, attrs);
+  return quantize == TT_NONE ? TT_NONE : tt_nod(g, quantize)->out[0];
+}
+
+static tt_value make_quantized(lowering *l, int which, tt_value x) {
+  tt_qspec spec = l->recipe->q[which];
+  if (!spec.on) return as_matrix(&l->b, x);
+  if (spec.rounding == TT_EMA) return ema_quantized(l, x, l->b.loc);
+  return tt_build_mx_quantize(&l->b, TT_OP_MX_QUANTIZE, x, spec, false);
+}
+
 /* x under quantizer `which` (0: Q1, 1: Q2), made at its first use. */
 static tt_value quantized(lowering *l, int which, tt_value x) {
   TT_ASSERT(x < l->n_values);
   tt_value *q = &l->quantized[which][x];
-  tt_qspec spec = l->recipe->q[which];
-  if (*q == TT_NONE) *q = spec.on ? tt_build_mx_quantize(&l->b, TT_OP_MX_QUANTIZE, x, spec, false) : as_matrix(&l->b, x);
+  if (*q == TT_NONE) *q = make_quantized(l, which, x);
   return *q;
 }
 
@@ -133,6 +200,7 @@ static bool lower_linear(lowering *l, tt_node n) {
   l->b.at = n;
   l->b.loc = d.loc;
   tt_value in[3] = {quantized(l, 0, d.in[0]), quantized(l, 1, d.in[1])};
+  TT_TRY(in[0] != TT_NONE && in[1] != TT_NONE);
   if (d.n_in == 3) in[2] = d.in[2];
   tt_attr attrs[4];
   for (int i = 0; i < 4; i++) attrs[i] = tt_attr_qspec((tt_attr_id)(TT_A_Q3 + i), l->recipe->q[2 + i]);

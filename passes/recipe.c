@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum { KEY_STR, KEY_BOOL, KEY_ENUM, KEY_REAL, KEY_INT } key_kind;
+typedef enum { KEY_BASE, KEY_STR, KEY_BOOL, KEY_ENUM, KEY_REAL, KEY_INT } key_kind;
 typedef struct key {
   const char *section, *name; /* section "q": a row of each of [q1] .. [q6], its field inside tt_qspec */
   key_kind kind;
@@ -20,7 +20,8 @@ typedef struct key {
 } key;
 
 static const char *const no_yes[] = {"no", "yes", NULL};
-static const char *const selects[] = {"none", "block-linears", "all-linears", NULL};
+static const char *const selects[] = {"none", "block-linears", "all-linears", "pattern", NULL};
+static const char *const controls[] = {"none", "ema", "dampen", "freeze", NULL};
 static const char *const formats[] = {"e2m1", "e3m0", NULL};
 static const char *const scales[] = {"ceil", "floor", NULL};
 static const char *const roundings[] = {"nearest", "stochastic", "ema", NULL};
@@ -32,15 +33,26 @@ static const char *const label_kinds[] = {"hard", "soft", NULL};
 #define RECIPE(field) FIELD(tt_recipe, field)
 #define QSPEC(field) FIELD(tt_qspec, field)
 static const key keys[] = {
+    {"recipe", "base", KEY_BASE, 0, 0, NULL, 0, 0, false, false}, /* another recipe to start from: read, never kept */
     {"recipe", "name", KEY_STR, RECIPE(name), NULL, 0, 0, false, false},
     {"recipe", "summary", KEY_STR, RECIPE(summary), NULL, 0, 0, false, false},
     {"layers", "select", KEY_ENUM, RECIPE(layers), selects, 0, 0, false, false},
+    {"layers", "pattern", KEY_STR, RECIPE(layers_pattern), NULL, 0, 0, false, false},
     {"layers", "skip", KEY_STR, RECIPE(layers_skip), NULL, 0, 0, false, false},
+    {"layers", "first-blocks", KEY_INT, RECIPE(first_blocks), NULL, 0, 1e6, false, false},
+    {"layers", "last-blocks", KEY_INT, RECIPE(last_blocks), NULL, 0, 1e6, false, false},
+    {"mx", "block", KEY_INT, RECIPE(mx_block), NULL, 1, 1e6, false, false},
     {"q", "enabled", KEY_BOOL, QSPEC(on), no_yes, 0, 0, false, false},
     {"q", "format", KEY_ENUM, QSPEC(format), formats, 0, 0, false, false},
     {"q", "scale", KEY_ENUM, QSPEC(scale), scales, 0, 0, false, false},
     {"q", "rounding", KEY_ENUM, QSPEC(rounding), roundings, 0, 0, false, false},
     {"q", "source", KEY_ENUM, QSPEC(source), sources, 0, 0, false, false},
+    {"oscillation", "control", KEY_ENUM, RECIPE(control), controls, 0, 0, false, false},
+    {"oscillation", "ema-beta", KEY_REAL, RECIPE(ema_beta), NULL, 0, 1, false, true},
+    {"oscillation", "ema-from", KEY_INT, RECIPE(ema_from), NULL, 0, 9e15, false, false},
+    {"oscillation", "dampen-lambda", KEY_REAL, RECIPE(dampen_lambda), NULL, 0, INFINITY, true, true},
+    {"oscillation", "freeze-threshold", KEY_REAL, RECIPE(freeze_threshold), NULL, 0, 1, true, true},
+    {"oscillation", "freeze-momentum", KEY_REAL, RECIPE(freeze_momentum), NULL, 0, 1, true, false},
     {"optimizer", "lr", KEY_REAL, RECIPE(lr), NULL, 0, INFINITY, false, true},
     {"optimizer", "min-lr", KEY_REAL, RECIPE(min_lr), NULL, 0, INFINITY, false, true},
     {"optimizer", "beta1", KEY_REAL, RECIPE(beta1), NULL, 0, 1, false, true},
@@ -92,11 +104,16 @@ static int load_number(const void *field, size_t bytes) {
   return bytes == 1 ? *(const uint8_t *)field : *(const int *)field;
 }
 
+enum { MAX_BASES = 8 };
 typedef struct reader {
   tt_recipe *r;
   tt_arena *arena;
   tt_diag *diag;
   tt_loc loc;
+  const char *dir;              /* of recipes called by name */
+  const char *path[MAX_BASES];  /* the file being read, behind those that it is the base of */
+  int depth;
+  bool any;         /* a key of this file has been read */
   const char *text; /* unread rest of the file */
   bool seen[6 + 1][N_KEYS];
 } reader;
@@ -119,7 +136,7 @@ static void unknown_key(reader *rd, const char *section, const char *name) {
   if (sb.count)
     tt_error(rd->diag, rd->loc, "unknown key '%s' in [%s]; it has %s", name, section, sb.data);
   else
-    tt_error(rd->diag, rd->loc, "unknown section [%s]; there are recipe, layers, q1 to q6, optimizer, loss and train",
+    tt_error(rd->diag, rd->loc, "unknown section [%s]; there are recipe, layers, mx, q1 to q6, oscillation, optimizer, loss and train",
              section);
   tt_strbuf_free(&sb);
 }
@@ -168,6 +185,10 @@ static bool set_string(reader *rd, const key *k, void *field, const char *sectio
   return fits;
 }
 
+static bool read_base(reader *rd, const char *value);
+static bool read_recipe_file(reader *rd, const char *path);
+static const char *find_recipe(const char *name, const char *dir, tt_arena *arena, tt_diag *diag, const char **stem);
+
 static bool set_key(reader *rd, const char *section, const char *name, const char *value, bool once) {
   void *field;
   const key *k = find_key(rd->r, section, name, &field);
@@ -181,7 +202,10 @@ static bool set_key(reader *rd, const char *section, const char *name, const cha
     return false;
   }
   *seen = once;
+  if (k->kind == KEY_BASE) return read_base(rd, value);
+  rd->any = true;
   switch (k->kind) {
+  case KEY_BASE: break;
   case KEY_STR: return set_string(rd, k, field, section, value);
   case KEY_BOOL:
   case KEY_ENUM: return set_enum(rd, k, field, section, value);
@@ -238,6 +262,7 @@ static int on_key(void *user, const char *section, const char *name, const char 
 
 static bool read_recipe_file(reader *rd, const char *path) {
   size_t bytes;
+  rd->path[rd->depth++] = path;
   rd->loc = (tt_loc){.file = path};
   char *text = tt_read_file(rd->arena, path, &bytes);
   if (!text) {
@@ -252,6 +277,37 @@ static bool read_recipe_file(reader *rd, const char *path) {
   int bad_line = ini_parse_stream(next_line, rd, on_key, rd);
   if (bad_line > 0) tt_error(rd->diag, (tt_loc){.file = path, .line = bad_line}, "expected [section] or key = value");
   return true;
+}
+
+/* Reads another recipe into the same settings, before this file's own. A file name is relative to this file's folder. */
+static bool read_base(reader *rd, const char *value) {
+  const char *here = rd->depth ? rd->path[rd->depth - 1] : NULL, *slash = here ? strrchr(here, '/') : NULL, *stem;
+  if (!here || rd->any) {
+    tt_error(rd->diag, rd->loc, "recipe.base must be the first key of a recipe's file: what follows changes what it says");
+    return false;
+  }
+  bool is_file = strchr(value, '/') || (strlen(value) > 4 && strcmp(value + strlen(value) - 4, ".ini") == 0);
+  const char *name = tt_arena_str(rd->arena, value);
+  if (is_file && value[0] != '/' && slash)
+    name = tt_arena_printf(rd->arena, "%.*s/%s", (int)(slash - here), here, value);
+  const char *path = find_recipe(name, rd->dir, rd->arena, rd->diag, &stem);
+  if (!path) {
+    tt_note(rd->diag, rd->loc, "named here as recipe.base");
+    return false;
+  }
+  bool cycle = rd->depth == MAX_BASES;
+  for (int i = 0; i < rd->depth; i++) cycle |= strcmp(rd->path[i], path) == 0;
+  if (cycle) {
+    tt_error(rd->diag, rd->loc, "recipe.base = %s: this recipe is based on itself, or on more than %d others", value,
+             MAX_BASES - 1);
+    return false;
+  }
+  reader base = {.r = rd->r, .arena = rd->arena, .diag = rd->diag, .dir = rd->dir, .depth = rd->depth};
+  memcpy(base.path, rd->path, sizeof base.path);
+  const char *own_name = rd->r->name;
+  bool ok = read_recipe_file(&base, path);
+  rd->r->name = own_name;
+  return ok;
 }
 
 static int by_name(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
@@ -303,11 +359,7 @@ static void check_quantizer(const reader *rd, int i) {
                                      "requantized weights", "gradients", "requantized activations"};
   const tt_qspec *q = &rd->r->q[i];
   if (!q->on || q->rounding != TT_EMA) return;
-  if (i == 1)
-    tt_error(rd->diag, rd->loc,
-             "q2.rounding = ema needs a moving average of the weights (Q-EMA), which no recipe keeps yet; "
-             "take nearest or stochastic");
-  else
+  if (i != 1)
     tt_error(rd->diag, rd->loc, "q%d.rounding = ema: only q2 can follow a moving average, q%d quantizes %s", i + 1, i + 1,
              what[i]);
 }
@@ -320,6 +372,41 @@ static void check_pair(const reader *rd, int a, int b) {
              a + 1, formats[x->format], b + 1, formats[y->format]);
 }
 
+/* Every control works on the rounding of the forward weight. */
+static void check_control(const reader *rd) {
+  const tt_recipe *r = rd->r;
+  const tt_qspec *q2 = &r->q[1];
+  const char *control = controls[r->control];
+  bool ema = q2->on && q2->rounding == TT_EMA;
+  if (ema && r->control != TT_CONTROL_EMA)
+    tt_error(rd->diag, rd->loc,
+             "q2.rounding = ema needs oscillation.control = ema, which keeps the moving average, but that is %s", control);
+  if (r->control == TT_CONTROL_NONE || (ema && r->control == TT_CONTROL_EMA)) return;
+  if (!q2->on)
+    tt_error(rd->diag, rd->loc, "oscillation.control = %s, but q2 is disabled: there is no rounding of weights to control",
+             control);
+  else if (r->control == TT_CONTROL_EMA)
+    tt_error(rd->diag, rd->loc, "oscillation.control = ema needs q2.rounding = ema, but that is %s",
+             roundings[q2->rounding]);
+  else if (!ema && q2->rounding != TT_NEAREST)
+    tt_error(rd->diag, rd->loc,
+             "oscillation.control = %s needs q2.rounding = nearest, but that is %s: where rounding is random, "
+             "a flip says nothing about the weight",
+             control, roundings[q2->rounding]);
+}
+
+static void check_layers(const reader *rd) {
+  const tt_recipe *r = rd->r;
+  bool pattern = r->layers_pattern && r->layers_pattern[0];
+  if (r->layers == TT_LAYERS_PATTERN && !pattern)
+    tt_error(rd->diag, rd->loc, "layers.select = pattern needs layers.pattern, a comma list such as *.fc1, *.fc2");
+  if (r->layers != TT_LAYERS_PATTERN && pattern)
+    tt_error(rd->diag, rd->loc, "layers.pattern is set, but layers.select is %s: set it to pattern", selects[r->layers]);
+  if (r->mx_block != TT_MX_BLOCK)
+    tt_error(rd->diag, rd->loc, "mx.block is %lld: blocks of MXFP4 have 32 elements (OCP Microscaling Formats v1.0)",
+             (long long)r->mx_block);
+}
+
 static void check_combinations(const reader *rd) {
   const tt_recipe *r = rd->r;
   bool any = false;
@@ -328,6 +415,8 @@ static void check_combinations(const reader *rd) {
     check_quantizer(rd, i);
     if (i % 2) check_pair(rd, i - 1, i);
   }
+  check_control(rd);
+  check_layers(rd);
   if (any && r->layers == TT_LAYERS_NONE)
     tt_error(rd->diag, rd->loc,
              "layers.select = none, but a quantizer is enabled: select block-linears, or disable q1 to q6");
@@ -342,7 +431,14 @@ void tt_recipe_defaults(tt_recipe *r) {
   *r = (tt_recipe){.name = "fp32",
                    .summary = "",
                    .layers = TT_LAYERS_BLOCK,
+                   .layers_pattern = "",
                    .layers_skip = "",
+                   .mx_block = TT_MX_BLOCK,
+                   .ema_beta = 0.998,
+                   .ema_from = 10,
+                   .dampen_lambda = 0.01,
+                   .freeze_threshold = 0.02,
+                   .freeze_momentum = 0.01,
                    .lr = 1e-3,
                    .min_lr = 1e-5,
                    .beta1 = 0.9,
@@ -361,10 +457,11 @@ tt_recipe *tt_recipe_load(const char *name_or_path, const char *dir, int n_sets,
   const char *stem = NULL, *path = find_recipe(name_or_path, dir, arena, diag, &stem);
   if (!path) return NULL;
   reader *rd = TT_NEW(arena, reader);
-  *rd = (reader){.r = TT_NEW(arena, tt_recipe), .arena = arena, .diag = diag};
+  *rd = (reader){.r = TT_NEW(arena, tt_recipe), .arena = arena, .diag = diag, .dir = dir};
   tt_recipe_defaults(rd->r);
   rd->r->name = stem;
   if (!read_recipe_file(rd, path)) return NULL;
+  rd->depth = 0;
   for (int i = 0; i < n_sets; i++) apply_set(rd, sets[i]);
   rd->loc = (tt_loc){.file = path};
   if (diag->errors == before) check_combinations(rd);
@@ -385,6 +482,7 @@ static void print_key(tt_strbuf *out, const key *k, const void *base) {
   const void *field = (const char *)base + k->offset;
   tt_strbuf_printf(out, "%s = ", k->name);
   switch (k->kind) {
+  case KEY_BASE: break;
   case KEY_STR: tt_strbuf_printf(out, "%s", *(const char *const *)field); break;
   case KEY_BOOL:
   case KEY_ENUM: tt_strbuf_printf(out, "%s", k->names[load_number(field, k->bytes)]); break;
@@ -409,11 +507,12 @@ void tt_recipe_print(const tt_recipe *r, tt_strbuf *out) {
   for (int i = 0; i < N_KEYS; i++) {
     bool opens = strcmp(section, keys[i].section) != 0;
     section = keys[i].section;
+    if (opens && strcmp(section, "q") != 0) tt_strbuf_printf(out, "%s[%s]\n", i ? "\n" : "", section);
+    if (keys[i].kind == KEY_BASE) continue;
     if (strcmp(section, "q") == 0) {
       if (opens) print_quantizers(out, r);
       continue;
     }
-    if (opens) tt_strbuf_printf(out, "%s[%s]\n", i ? "\n" : "", section);
     print_key(out, &keys[i], r);
   }
 }

@@ -1,5 +1,5 @@
 /* Recipes: how to quantize, train and lay out. Plain ini files in passes/recipes/, every key overridable by
- * "section.key=value". Unknown keys, values out of range and combinations that do not fit together are refused by name. */
+ * "section.key=value". A file may begin with [recipe] base = NAME|FILE: then it states only what differs from that recipe. Unknown keys, values out of range and combinations that do not fit together are refused by name. */
 #ifndef TT_RECIPE_H
 #define TT_RECIPE_H
 #include "compiler/ir/qspec.h"
@@ -7,13 +7,21 @@
 #include "compiler/support/diag.h"
 #include "compiler/support/strbuf.h"
 
-typedef enum { TT_LAYERS_NONE, TT_LAYERS_BLOCK, TT_LAYERS_ALL } tt_layers;
+typedef enum { TT_LAYERS_NONE, TT_LAYERS_BLOCK, TT_LAYERS_ALL, TT_LAYERS_PATTERN } tt_layers;
+/* What is done about weights that oscillate between two 4-bit values (NUMERICS 6). */
+typedef enum { TT_CONTROL_NONE, TT_CONTROL_EMA, TT_CONTROL_DAMPEN, TT_CONTROL_FREEZE } tt_control;
 
 typedef struct tt_recipe {
   const char *name;
   const char *summary;
-  tt_layers layers;         /* [layers] select = none | block-linears | all-linears */
+  tt_layers layers;         /* [layers] select = none | block-linears | all-linears | pattern */
+  const char *layers_pattern; /* [layers] pattern = comma list of glob patterns over layer names, for select = pattern */
   const char *layers_skip;  /* [layers] skip = comma list of glob patterns over layer names */
+  int64_t first_blocks, last_blocks; /* [layers] blocks at either end that stay in float32 */
+  int64_t mx_block;         /* [mx] block: elements that share a scale; only 32 exists */
+  tt_control control;       /* [oscillation] */
+  double ema_beta, dampen_lambda, freeze_threshold, freeze_momentum;
+  int64_t ema_from;         /* step from which on ema rounding is used */
   tt_qspec q[6];            /* [q1] .. [q6]: format, scale, rounding, source; or enabled = no */
   double lr, min_lr, beta1, beta2, eps, weight_decay, clip_norm; /* [optimizer] */
   double warmup_epochs;

@@ -16,9 +16,9 @@ typedef struct quantizer {
   cg_val codes, scales;
 } quantizer;
 
-static quantizer open_quantizer(cg_kernel *k, int64_t nb) {
+static quantizer open_quantizer(cg_kernel *k, int64_t nb, tt_qspec q) {
   cg_ctx *c = k->c;
-  quantizer z = {.k = k, .c = c, .q = tt_node_qspec(k->x->g, k->x->n, TT_A_Q), .nb = nb};
+  quantizer z = {.k = k, .c = c, .q = q, .nb = nb};
   z.x = cg_in(k, 0);
   if (z.q.rounding == TT_EMA) z.ema = cg_in(k, 1);
   if (z.q.rounding == TT_STOCHASTIC) {
@@ -81,9 +81,9 @@ static void quantize_block(const quantizer *z, cg_val at, cg_val block, cg_val n
   }
 }
 
-static void quantize_rows(cg_kernel *k, int64_t rows, int64_t K, int64_t grain) {
+static void quantize_rows(cg_kernel *k, int64_t rows, int64_t K, int64_t grain, tt_qspec q) {
   cg_ctx *c = k->c;
-  quantizer z = open_quantizer(k, tt_mx_blocks(K));
+  quantizer z = open_quantizer(k, tt_mx_blocks(K), q);
   cg_range r = cg_task_range(k, rows, grain);
   cg_loop row, b;
   cg_loop_begin(c, &row, r.begin, r.end, 1, 0, NULL);
@@ -180,9 +180,9 @@ static void quantize_tile(const quantizer *z, const tile *t, cg_val buffer) {
 static int64_t block_grain(int64_t nb, int64_t cols) { return cg_grain(nb, cols * TT_MX_BLOCK / 2, 4); }
 
 /* x [rows, cols] -> mx [cols, rows] */
-static void quantize_columns(cg_kernel *k, int64_t rows, int64_t cols, int64_t grain) {
+static void quantize_columns(cg_kernel *k, int64_t rows, int64_t cols, int64_t grain, tt_qspec q) {
   cg_ctx *c = k->c;
-  quantizer z = open_quantizer(k, tt_mx_blocks(rows));
+  quantizer z = open_quantizer(k, tt_mx_blocks(rows), q);
   cg_val buffer = cg_alloca(c, c->vi, 5, 64);
   cg_range r = cg_task_range(k, z.nb, grain);
   cg_loop b, col;
@@ -202,18 +202,43 @@ static void quantize_columns(cg_kernel *k, int64_t rows, int64_t cols, int64_t g
   cg_loop_end(&b, NULL);
 }
 
+static void quantize_by(cg_kernel *k, bool across, int64_t grain, tt_qspec q) {
+  const tt_type *t = cg_in_type(k->x, 0);
+  int64_t rows = tt_type_rows(t), cols = tt_type_last(t);
+  if (across)
+    quantize_columns(k, rows, cols, grain, q);
+  else
+    quantize_rows(k, rows, cols, grain, q);
+}
+
+/* Ema rounding that begins at a step: both ways of rounding are there, the step in rng picks one. */
+static void quantize_from(cg_kernel *k, bool across, int64_t grain, tt_qspec q, int64_t from) {
+  cg_ctx *c = k->c;
+  cg_val step = cg_load(c, c->i64, cg_addr(c, c->i64, cg_in(k, 2), 1), 8);
+  tt_qspec before = q;
+  before.rounding = TT_NEAREST;
+  cg_if f;
+  cg_if_begin(c, &f, cg_icmp(c, LLVMIntSGE, step, cg_i64(c, from)));
+  quantize_by(k, across, grain, q);
+  cg_if_else(&f);
+  quantize_by(k, across, grain, before);
+  cg_if_end(&f);
+}
+
 bool cg_emit_mx_quantize(cg_node *x) {
   const tt_type *t = cg_in_type(x, 0);
   bool across = tt_node_int(x->g, x->n, TT_A_TRANSPOSED) != 0;
   int64_t rows = tt_type_rows(t), cols = tt_type_last(t), nb = tt_mx_blocks(rows);
+  int64_t from = tt_node_int(x->g, x->n, TT_A_FROM);
   int64_t grain = across ? block_grain(nb, cols) : cg_grain(rows, cols / 3 + 1, 1);
   cg_kernel *k = cg_kernel_begin(x, "");
   if (k) {
     cg_val saved = k->c->target->denormals_keep(k->c);
-    if (across)
-      quantize_columns(k, rows, cols, grain);
+    tt_qspec q = tt_node_qspec(x->g, x->n, TT_A_Q);
+    if (from > 0)
+      quantize_from(k, across, grain, q, from);
     else
-      quantize_rows(k, rows, cols, grain);
+      quantize_by(k, across, grain, q);
     k->c->target->denormals_restore(k->c, saved);
     cg_kernel_end(k);
   }
@@ -236,7 +261,7 @@ static void expand_block(cg_ctx *c, const tt_type *type, cg_val a, cg_val row, c
 static void requantize(cg_kernel *k, const tt_type *from, int64_t grain) {
   cg_ctx *c = k->c;
   int64_t R = from->dim[0], K = from->dim[1];
-  quantizer z = open_quantizer(k, tt_mx_blocks(R));
+  quantizer z = open_quantizer(k, tt_mx_blocks(R), tt_node_qspec(k->x->g, k->x->n, TT_A_Q));
   cg_val buffer = cg_alloca(c, c->vi, 5, 64), values = cg_scratch(k, 0, sizeof(float[TT_MX_BLOCK][TT_MX_BLOCK]));
   cg_range r = cg_task_range(k, z.nb, grain);
   cg_loop b, kb, i;

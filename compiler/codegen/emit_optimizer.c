@@ -102,39 +102,96 @@ bool cg_emit_clip_coef(cg_node *x) { /* (sumsq [n]) -> coef [], norm [] */
 
 typedef struct adamw {
   double beta1, beta2, epsilon, decay;
+  int g_at; /* operand g; the scalars stand behind it */
+  bool keeps_ema;
+  double ema_beta;
 } adamw;
 
-/* (w, m, v, g, coef, lr, bc1, bc2) -> w, m, v; the last four are the same in all lanes and what depends on them alone is
- * hoisted out of the loop. */
+/* (w, m, v, [e,] g, coef, lr, bc1, bc2) -> w, m, v, [e]; the last four are the same in all lanes and what depends on them
+ * alone is hoisted out of the loop. */
 static void adamw_body(cg_ctx *c, void *u, const cg_val *in, cg_val *out) {
   const adamw *a = u;
-  cg_val w = in[0], g = cg_mul(c, in[3], in[4]), lr = in[5], one = cg_vf(c, 1);
+  const cg_val *scalars = in + a->g_at + 1;
+  cg_val w = in[0], g = cg_mul(c, in[a->g_at], scalars[0]), lr = scalars[1], one = cg_vf(c, 1);
   cg_val m = cg_fma(c, cg_vf(c, a->beta1), in[1], cg_mul(c, cg_vf(c, 1 - a->beta1), g));
   cg_val v = cg_fma(c, cg_vf(c, a->beta2), in[2], cg_mul(c, cg_mul(c, cg_vf(c, 1 - a->beta2), g), g));
-  cg_val root = cg_sqrt(c, cg_mul(c, v, cg_div(c, one, in[7])));
-  cg_val step = cg_div(c, cg_mul(c, m, cg_div(c, lr, in[6])), cg_add(c, root, cg_vf(c, a->epsilon)));
+  cg_val root = cg_sqrt(c, cg_mul(c, v, cg_div(c, one, scalars[3])));
+  cg_val step = cg_div(c, cg_mul(c, m, cg_div(c, lr, scalars[2])), cg_add(c, root, cg_vf(c, a->epsilon)));
   cg_val kept = cg_fma(c, cg_neg(c, cg_mul(c, lr, cg_vf(c, a->decay))), w, w);
   out[0] = cg_sub(c, kept, step);
   out[1] = m;
   out[2] = v;
+  if (a->keeps_ema)
+    out[3] = cg_fma(c, cg_vf(c, a->ema_beta), in[3], cg_mul(c, cg_vf(c, 1 - a->ema_beta), out[0]));
 }
 
-bool cg_emit_adamw(cg_node *x) {
+/* One elementwise pass over tensors of one shape and scalars. */
+static bool emit_sweep(cg_node *x, int64_t cost, cg_walk_fn *body, void *u) {
   TT_TRY(cg_float_operands(x));
-  adamw a = {tt_node_float(x->g, x->n, TT_A_BETA1), tt_node_float(x->g, x->n, TT_A_BETA2),
-             tt_node_float(x->g, x->n, TT_A_EPSILON), tt_node_float(x->g, x->n, TT_A_WEIGHT_DECAY)};
-  cg_walk w = cg_walk_over(cg_out_type(x, 0), 4);
-  for (int i = 0; i < 8; i++) cg_walk_in(&w, cg_in_type(x, i));
-  for (int i = 0; i < 3; i++) cg_walk_out(&w, cg_out_type(x, i));
+  int n_in = x->d->n_in, n_out = x->d->n_out;
+  cg_walk w = cg_walk_over(cg_out_type(x, 0), cost);
+  for (int i = 0; i < n_in; i++) cg_walk_in(&w, cg_in_type(x, i));
+  for (int i = 0; i < n_out; i++) cg_walk_out(&w, cg_out_type(x, i));
   cg_walk_done(&w);
   cg_kernel *k = cg_kernel_begin(x, "");
   if (k) {
     cg_val base[CG_WALK_OPS];
-    for (int i = 0; i < 8; i++) base[i] = cg_in(k, i);
-    for (int i = 0; i < 3; i++) base[8 + i] = cg_out(k, i);
-    cg_walk_emit(k, &w, base, adamw_body, &a);
+    for (int i = 0; i < n_in; i++) base[i] = cg_in(k, i);
+    for (int i = 0; i < n_out; i++) base[n_in + i] = cg_out(k, i);
+    cg_walk_emit(k, &w, base, body, u);
     cg_kernel_end(k);
   }
   cg_launch(x, "", cg_walk_tasks(&w));
   return true;
+}
+
+static adamw adamw_of(const cg_node *x, int g_at) {
+  return (adamw){.beta1 = tt_node_float(x->g, x->n, TT_A_BETA1),
+                 .beta2 = tt_node_float(x->g, x->n, TT_A_BETA2),
+                 .epsilon = tt_node_float(x->g, x->n, TT_A_EPSILON),
+                 .decay = tt_node_float(x->g, x->n, TT_A_WEIGHT_DECAY),
+                 .g_at = g_at,
+                 .keeps_ema = g_at == 4,
+                 .ema_beta = tt_node_float(x->g, x->n, TT_A_EMA_BETA)};
+}
+
+bool cg_emit_adamw(cg_node *x) {
+  adamw a = adamw_of(x, 3);
+  return emit_sweep(x, 4, adamw_body, &a);
+}
+
+bool cg_emit_adamw_ema(cg_node *x) {
+  adamw a = adamw_of(x, 4);
+  return emit_sweep(x, 5, adamw_body, &a);
+}
+
+typedef struct freeze {
+  double threshold, momentum;
+} freeze;
+
+/* (w, last, mean, rate, mark, q) -> w, last, mean, rate, mark; see ops.def. */
+static void freeze_body(cg_ctx *c, void *u, const cg_val *in, cg_val *out) {
+  const freeze *f = u;
+  enum { NEW, UNCHANGED, UP, DOWN, FROZEN };
+  cg_val w = in[0], mean = in[2], rate = in[3], mark = in[4], q = in[5], zero = cg_vf(c, 0);
+  cg_val is_new = cg_fcmp(c, LLVMRealOEQ, mark, cg_vf(c, NEW)), was_frozen = cg_fcmp(c, LLVMRealOEQ, mark, cg_vf(c, FROZEN));
+  cg_val change = cg_select(c, is_new, zero, cg_sub(c, q, in[1]));
+  cg_val up = cg_fcmp(c, LLVMRealOGT, change, zero), down = cg_fcmp(c, LLVMRealOLT, change, zero);
+  cg_val turn = cg_or(c, cg_and(c, up, cg_fcmp(c, LLVMRealOEQ, mark, cg_vf(c, DOWN))),
+                      cg_and(c, down, cg_fcmp(c, LLVMRealOEQ, mark, cg_vf(c, UP))));
+  cg_val keep = cg_vf(c, 1 - f->momentum), momentum = cg_vf(c, f->momentum);
+  cg_val new_rate = cg_fma(c, keep, rate, cg_select(c, turn, momentum, zero));
+  cg_val new_mean = cg_select(c, is_new, q, cg_fma(c, keep, mean, cg_mul(c, momentum, q)));
+  out[3] = cg_select(c, was_frozen, rate, new_rate);
+  out[2] = cg_select(c, was_frozen, mean, new_mean);
+  cg_val frozen = cg_or(c, was_frozen, cg_fcmp(c, LLVMRealOGT, new_rate, cg_vf(c, f->threshold)));
+  cg_val moved = cg_select(c, up, cg_vf(c, UP), cg_select(c, down, cg_vf(c, DOWN), mark));
+  out[4] = cg_select(c, frozen, cg_vf(c, FROZEN), cg_select(c, is_new, cg_vf(c, UNCHANGED), moved));
+  out[0] = cg_select(c, frozen, out[2], w);
+  out[1] = q;
+}
+
+bool cg_emit_freeze(cg_node *x) {
+  freeze f = {tt_node_float(x->g, x->n, TT_A_THRESHOLD), tt_node_float(x->g, x->n, TT_A_MOMENTUM)};
+  return emit_sweep(x, 4, freeze_body, &f);
 }

@@ -8,9 +8,13 @@
 #include "compiler/driver/compile.h"
 #include "runtime/include/trt_runtime.h"
 
+/* The model's inputs come first; behind them may stand rng, which the recipe's quantizers need: zeros, the first step. */
 static bool read_inputs(tt_session *s, const tt_graph *g, int n, const char *const *paths, tt_tensor *inputs) {
-  if ((size_t)n != g->inputs.count) {
-    tt_error(&s->diag, (tt_loc){.file = s->module->name}, "the model takes %zu inputs, %d files were given", g->inputs.count, n);
+  size_t wanted = g->inputs.count;
+  tt_value rng = tt_graph_find_input(g, "rng");
+  if (rng != TT_NONE && g->inputs.data[wanted - 1] == rng) inputs[--wanted] = tt_tensor_new(s->arena, *tt_typ(g, rng));
+  if ((size_t)n != wanted) {
+    tt_error(&s->diag, (tt_loc){.file = s->module->name}, "the model takes %zu inputs, %d files were given", wanted, n);
     return false;
   }
   for (int i = 0; i < n; i++) {
@@ -80,7 +84,7 @@ static bool run_case(tt_session *s, const tt_request *r, const char *dir) {
     tt_error(&s->diag, (tt_loc){.file = dir}, "no output_0.pb here: not a test case");
     return false;
   }
-  tt_tensor *inputs = TT_NEW_N(s->arena, tt_tensor, n_in + 1);
+  tt_tensor *inputs = TT_NEW_N(s->arena, tt_tensor, n_in + 1); /* and rng */
   TT_TRY(read_inputs(s, s->shown, n_in, paths, inputs));
   tt_tensor *results = run_forward(s, r, inputs);
   if (!results) return false;

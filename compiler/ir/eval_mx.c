@@ -21,10 +21,13 @@ static float *dequantized(tt_arena *arena, const tt_tensor *t) {
   return f;
 }
 
-/* x [rows, cols] into out: mx[rows, cols], or transposed mx[cols, rows]. Operand 1 is rng or ema as the rounding says. */
+/* x [rows, cols] into out: mx[rows, cols], or transposed mx[cols, rows]. Operand 1 is rng or ema as the rounding
+ * says; where ema rounding begins at a later step, operand 2 is rng. */
 static void quantize_into(tt_eval_ctx *c, const float *x, int64_t rows, int64_t cols, bool transposed) {
   tt_qspec q = tt_node_qspec(c->g, c->node, TT_A_Q);
-  TT_ASSERT(c->n_in == (q.rounding == TT_NEAREST ? 1 : 2));
+  const int64_t from = tt_eval_int(c, TT_A_FROM);
+  TT_ASSERT(c->n_in == (q.rounding == TT_NEAREST ? 1 : from > 0 ? 3 : 2));
+  if (from > 0 && (int64_t)c->in[2].d[1] < from) q.rounding = TT_NEAREST;
   uint64_t key = 0;
   const float *ema = NULL;
   if (q.rounding == TT_EMA) ema = to_f32(c->arena, &c->in[1]);

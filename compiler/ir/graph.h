@@ -200,5 +200,5 @@ bool tt_const_splat(const tt_graph *g, tt_value v, double *x);
  * returns false after a diagnostic at `loc` that names operand, type and what was expected. */
 bool tt_infer(const tt_graph *g, tt_op op, int n_in, const tt_value *in, int n_attrs, const tt_attr *attrs, tt_type *out,
               int *n_out, tt_loc loc, tt_diag *diag);
-enum { TT_MAX_OUT = 4 };
+enum { TT_MAX_OUT = 5 };
 #endif

@@ -6,6 +6,9 @@ static bool quantizer(tt_shape_ctx *c, bool ema_allowed, tt_qspec *q) {
   const tt_attr *a = tt_shape_attr(c, TT_A_Q);
   if (!a || !a->as.q.on) return tt_shape_fail(c, "attribute 'q' is missing or off: nothing says how to quantize");
   *q = a->as.q;
+  int64_t from = tt_shape_int(c, TT_A_FROM);
+  if (from < 0 || (from > 0 && q->rounding != TT_EMA))
+    return tt_shape_fail(c, "attribute 'from' is %lld: it is the step in which ema rounding begins", (long long)from);
   if (q->rounding == TT_NEAREST) {
     return c->n_in == 1 || tt_shape_fail(c, "rounding to nearest has a second input, expected none");
   }
@@ -13,9 +16,13 @@ static bool quantizer(tt_shape_ctx *c, bool ema_allowed, tt_qspec *q) {
     return tt_shape_fail(c, "ema rounding needs latent weights, which an mx matrix has not");
   if (c->n_in < 2)
     return tt_shape_fail(c, "%s rounding needs a second input", q->rounding == TT_EMA ? "ema" : "stochastic");
-  if (q->rounding == TT_EMA) return tt_shape_same(c, 1, 0);
-  const tt_type *rng = tt_shape_in(c, 1);
-  if (rng->dtype != TT_I64 || rng->rank != 1 || rng->dim[0] != 2) return tt_shape_mismatch(c, 1, "rng i64[2]");
+  if (q->rounding == TT_EMA) TT_TRY(tt_shape_same(c, 1, 0));
+  int n = from > 0 ? 3 : 2;
+  if (c->n_in != n) return tt_shape_fail(c, "%d inputs, expected %d: only ema rounding with 'from' has a third, rng", c->n_in, n);
+  if (q->rounding == TT_EMA && from == 0) return true;
+  const tt_type *rng = tt_shape_in(c, n - 1);
+  if (rng->dtype != TT_I64 || rng->rank != 1 || rng->dim[0] != 2) return tt_shape_mismatch(c, n - 1, "rng i64[2]");
+  if (q->rounding == TT_EMA) return true;
   return tt_shape_attr(c, TT_A_TENSOR) ||
          tt_shape_fail(c, "stochastic rounding needs attribute 'tensor', which keys its random bits");
 }

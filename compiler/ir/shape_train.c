@@ -55,11 +55,20 @@ bool tt_shape_clip_coef(tt_shape_ctx *c) {
   return true;
 }
 
-/* w, m, v, g of one shape, coef [], lr [], bc1 [], bc2 [] -> w, m, v */
-bool tt_shape_adamw(tt_shape_ctx *c) {
+/* Tensors of one shape, the first n_out of which are written, then scalars. */
+static bool tensors_and_scalars(tt_shape_ctx *c, int n_tensors, int n_out) {
   if (tt_shape_in(c, 0)->dtype != TT_F32) return tt_shape_mismatch(c, 0, "f32");
-  for (int i = 1; i < 4; i++) TT_TRY(tt_shape_same(c, i, 0));
-  for (int i = 4; i < 8; i++) TT_TRY(tt_shape_f32_dims(c, i, 0, NULL));
-  for (int i = 0; i < 3; i++) c->out[i] = *tt_shape_in(c, 0);
+  for (int i = 1; i < n_tensors; i++) TT_TRY(tt_shape_same(c, i, 0));
+  for (int i = n_tensors; i < c->n_in; i++) TT_TRY(tt_shape_f32_dims(c, i, 0, NULL));
+  for (int i = 0; i < n_out; i++) c->out[i] = *tt_shape_in(c, 0);
   return true;
 }
+
+/* w, m, v, g, coef [], lr [], bc1 [], bc2 [] -> w, m, v */
+bool tt_shape_adamw(tt_shape_ctx *c) { return tensors_and_scalars(c, 4, 3); }
+
+/* w, m, v, ema, g, coef [], lr [], bc1 [], bc2 [] -> w, m, v, ema */
+bool tt_shape_adamw_ema(tt_shape_ctx *c) { return tensors_and_scalars(c, 5, 4); }
+
+/* w, last, mean, rate, mark, q -> w, last, mean, rate, mark */
+bool tt_shape_freeze(tt_shape_ctx *c) { return tensors_and_scalars(c, 6, 5); }

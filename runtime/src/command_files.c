@@ -9,9 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool open_with_state(trt_model *model, const trt_program *program, const char *state, trt_error *err) {
+/* *step: how many the state has seen. */
+static bool open_with_state(trt_model *model, const trt_program *program, const char *state, int64_t *step,
+                            trt_error *err) {
+  trt_position at = {0};
   if (!trt_model_open(model, program, err)) return false;
-  if (!state || trt_checkpoint_load(state, model, NULL, NULL, err)) return true;
+  bool ok = !state || trt_checkpoint_load(state, model, NULL, &at, err);
+  *step = at.step;
+  if (ok) return true;
   trt_model_close(model);
   return false;
 }
@@ -87,8 +92,9 @@ static bool put_labels(const trt_model *model, const trt_binding *b, const batch
   return ok;
 }
 
-static bool put_scalars(const trt_model *model, const trt_binding *b, const batch_file *batch, trt_error *err) {
-  trt_scalars s = {.seed = model->program->defaults.seed, .lr = model->program->defaults.lr, .bc1 = 1, .bc2 = 1};
+static bool put_scalars(const trt_model *model, const trt_binding *b, const batch_file *batch, int64_t step,
+                        trt_error *err) {
+  trt_scalars s = {.seed = model->program->defaults.seed, .step = step, .lr = model->program->defaults.lr, .bc1 = 1, .bc2 = 1};
   const trt_st_tensor *rng = trt_st_find(&batch->file, "rng");
   if (rng && (!is_integer(rng) || !has_shape(rng, 1, (int64_t[]){2}))) {
     return trt_fail(err, "%s: 'rng' must be I64 [2], seed and step; write it so", batch->path);
@@ -136,15 +142,16 @@ static bool write_outputs(const trt_model *model, const trt_binding *b, const ch
 static int grad_main(const trt_program *program, const char *batch_path, const char *state, const char *out,
                      int64_t threads) {
   trt_error err;
+  int64_t step;
   trt_model model;
   trt_binding b;
   batch_file batch = {.path = batch_path};
   if (!trt_threads_init(threads, program->scratch_bytes))
     trt_fail(&err, "no memory for scratch; use fewer --threads");
-  else if (open_with_state(&model, program, state, &err)) {
+  else if (open_with_state(&model, program, state, &step, &err)) {
     bool ok = trt_model_bind(&model, "grad", &b, &err) && trt_st_read(&batch.file, batch_path, &err);
     ok = ok && put_images(&model, &b, &batch, &err) && put_labels(&model, &b, &batch, &err) &&
-         put_scalars(&model, &b, &batch, &err);
+         put_scalars(&model, &b, &batch, step, &err);
     if (ok) {
       trt_model_run(&model, &b);
       ok = write_outputs(&model, &b, out, &err);
@@ -177,8 +184,9 @@ int trt_command_grad(const trt_program *program, int argc, char **argv) {
 
 static int export_main(const trt_program *program, const char *state, const char *out) {
   trt_error err;
+  int64_t step;
   trt_model model;
-  if (!open_with_state(&model, program, state, &err)) return trt_report(&err);
+  if (!open_with_state(&model, program, state, &step, &err)) return trt_report(&err);
   if (!state) trt_note("no --state given: exporting the initial weights");
   uint8_t *image = malloc(program->image_bytes ? program->image_bytes : 1);
   bool ok = image || trt_fail(&err, "no memory for the model's %" PRIu64 " bytes", program->image_bytes);

@@ -173,9 +173,10 @@ static int eval_main(const trt_program *program, const char *spec, const char *s
   trt_dataset data = {0};
   trt_evaluation result;
   trt_progress progress;
+  trt_position at = {0};
   trt_progress_start(&progress);
   if (!start_threads(threads, program, &err) || !trt_model_open(&model, program, &err)) return trt_report(&err);
-  bool ok = !state || trt_checkpoint_load(state, &model, NULL, NULL, &err);
+  bool ok = !state || trt_checkpoint_load(state, &model, NULL, &at, &err);
   if (ok && !state) trt_note("no --state given: evaluating the initial weights");
   ok = ok && trt_model_bind(&model, "eval", &b, &err);
   if (ok) {
@@ -183,7 +184,7 @@ static int eval_main(const trt_program *program, const char *spec, const char *s
     ok = trt_data_open(&data, spec, &shape, &err);
   }
   trt_split which = strcmp(split, "train") == 0 ? TRT_TRAIN : TRT_TEST;
-  ok = ok && trt_evaluate(&model, &data, which, NULL, &progress, &result, &err);
+  ok = ok && trt_evaluate(&model, &data, which, at.step, NULL, &progress, &result, &err);
   if (ok) trt_evaluation_print(&result, split, json);
   trt_data_close(&data);
   trt_model_close(&model);

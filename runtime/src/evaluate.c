@@ -29,8 +29,8 @@ static void count_batch(const trt_model *model, const trt_binding *b, int64_t n,
   result->samples += n;
 }
 
-bool trt_evaluate(const trt_model *model, const trt_dataset *data, trt_split split, const volatile sig_atomic_t *stop,
-                  trt_progress *progress, trt_evaluation *result, trt_error *err) {
+bool trt_evaluate(const trt_model *model, const trt_dataset *data, trt_split split, int64_t step,
+                  const volatile sig_atomic_t *stop, trt_progress *progress, trt_evaluation *result, trt_error *err) {
   trt_binding b;
   *result = (trt_evaluation){0};
   if (!trt_model_bind(model, "eval", &b, err)) return false;
@@ -41,7 +41,7 @@ bool trt_evaluate(const trt_model *model, const trt_dataset *data, trt_split spl
   for (int64_t first = 0; first < total && !result->interrupted; first += b.batch) {
     for (int64_t i = 0; i < b.batch; i++) index[i] = first + i < total ? first + i : total - 1;
     trt_load_batch(model, &b, &(trt_fill){.data = data, .split = split, .index = index});
-    trt_model_set_scalars(model, &b, &(trt_scalars){0, 0, 0, 1, 1});
+    trt_model_set_scalars(model, &b, &(trt_scalars){.step = step, .bc1 = 1, .bc2 = 1});
     trt_model_run(model, &b);
     count_batch(model, &b, total - first < b.batch ? total - first : b.batch, result, &loss);
     if (trt_progress_due(progress)) trt_progress_bar(progress, "testing", result->samples, total, "");

@@ -191,7 +191,7 @@ static bool log_line(run *r, bool epoch_end, bool evaluated, trt_error *err) {
 static bool report_step(run *r, trt_error *err) {
   bool epoch_end = r->at.step % r->per_epoch == 0 || r->at.step == r->last, evaluated = false;
   if (r->at.eval_pending) {
-    if (!trt_evaluate(r->model, r->data, TRT_TEST, &stop_signal, &r->progress, &r->evaluation, err)) return false;
+    if (!trt_evaluate(r->model, r->data, TRT_TEST, r->at.step, &stop_signal, &r->progress, &r->evaluation, err)) return false;
     if (r->evaluation.interrupted) return true;
     r->at.eval_pending = false;
     evaluated = true;
@@ -256,7 +256,7 @@ static bool loop(run *r, trt_error *err) {
   }
   if (stop_signal) return save(r, err);                     /* the signal may have come after the turn's own look */
   if (r->options->evaluate && r->evaluation.samples == 0) { /* resumed at the end: nothing was left to train */
-    if (!trt_evaluate(r->model, r->data, TRT_TEST, &stop_signal, &r->progress, &r->evaluation, err)) return false;
+    if (!trt_evaluate(r->model, r->data, TRT_TEST, r->at.step, &stop_signal, &r->progress, &r->evaluation, err)) return false;
   }
   return true;
 }

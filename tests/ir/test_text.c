@@ -252,7 +252,7 @@ static void refuses_by_reason(void **state) {
       {"", "%y = neg(%x) {axis=1, axis=2}", "attribute 'axis' is given twice"},
       {"", "%y = neg(%x) {color=1}", "expected an attribute, found 'color'"},
       {"", "%y = mx.quantize(%x) {q=e2m1:up:nearest}", "expected a quantizer"},
-      {"", "%a, %b, %c, %d, %e = neg(%x)", "more than 4 results"},
+      {"", "%a, %b, %c, %d, %e, %f = neg(%x)", "more than 5 results"},
       {"", "result \"r %x", "a string without its closing quote"},
       {"", "result \"\\n\" %x", "bad escape in a string"},
       {"", "result r %x\n result r %x", "result 'r' is given twice"},

@@ -36,6 +36,19 @@ static void quantize(sweep *s, tt_qspec q, int rows, int cols) {
   }
 }
 
+/* Ema rounding that begins at step 678: just before it, and from it on. */
+static void begins_at_a_step(sweep *s, int rows, int cols) {
+  tt_qspec q = {true, TT_E2M1, TT_SCALE_CEIL, TT_EMA, TT_DIRECT};
+  for (int i = 0; i < 4; i++) {
+    tt_attr a[3] = {tt_attr_qspec(TT_A_Q, q), tt_attr_int(TT_A_TRANSPOSED, i / 2), tt_attr_int(TT_A_FROM, i % 2 ? 678 : 679)};
+    sweep_begin(s);
+    latent(s, rows, cols);
+    second_operand(s, TT_EMA, rows, cols);
+    second_operand(s, TT_STOCHASTIC, rows, cols);
+    sweep_op(s, TT_OP_MX_QUANTIZE, 3, a, 0);
+  }
+}
+
 static void requantize(sweep *s, tt_qspec q, int rows, int cols) {
   if (q.rounding == TT_EMA) return; /* of latent weights only */
   for (int from = 0; from < TT_FORMAT_COUNT; from++) {
@@ -101,6 +114,7 @@ static void columns(sweep *s, tt_format format, int rows, int cols) {
 
 void sweep_mx(sweep *s) {
   quantizers(s);
+  begins_at_a_step(s, 40, 70);
   extremes(s);
   for (int f = 0; f < TT_FORMAT_COUNT; f++) {
     columns(s, (tt_format)f, 7, 40);

@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -54,11 +55,25 @@ static tt_recipe *load_text(fixture *f, const char *text) {
   return r;
 }
 
+static void write_text(const char *path, const char *text) {
+  FILE *file = fopen(path, "w");
+  assert_non_null(file);
+  fputs(text, file);
+  fclose(file);
+}
+
 static void refuses(fixture *f, const char *set, const char *message) {
   size_t from = f->diag.text_len;
   assert_null(load(f, "tetrajet", 1, &set));
   f->diag.errors = 0;
   if (!strstr(f->diag.text + from, message)) fail_msg("%s: %s", set, f->diag.text + from);
+}
+
+static void refuses_two(fixture *f, const char *set1, const char *set2, const char *message) {
+  size_t from = f->diag.text_len;
+  assert_null(load(f, "tetrajet", 2, (const char *[]){set1, set2}));
+  f->diag.errors = 0;
+  if (!strstr(f->diag.text + from, message)) fail_msg("%s %s: %s", set1, set2, f->diag.text + from);
 }
 
 static void shipped_recipes(void **state) {
@@ -81,6 +96,56 @@ static void shipped_recipes(void **state) {
   for (int i = 0; i < 6; i++) assert_false(load(f, "fp32", 0, NULL)->q[i].on);
 }
 
+/* The corners of the ablation are the two methods; the others are what their names say. */
+static void ablations(void **state) {
+  fixture *f = *state;
+  const char *const pairs[][2] = {{"backward-stochastic-double-ceil", "tetrajet"},
+                                  {"backward-nearest-direct-floor", "microscaling"}};
+  for (int p = 0; p < 2; p++)
+    for (int i = 0; i < 6; i++)
+      assert_true(tt_qspec_equal(load(f, pairs[p][0], 0, NULL)->q[i], load(f, pairs[p][1], 0, NULL)->q[i]));
+  tt_recipe *jet = load(f, "tetrajet", 0, NULL);
+  for (int only = 0; only < 6; only++) {
+    tt_recipe *r = load(f, tt_arena_printf(f->arena, "q%d-only", only + 1), 0, NULL);
+    for (int i = 0; i < 6; i++) assert_int_equal(r->q[i].on, i == only);
+    assert_true(r->q[only].rounding == jet->q[only].rounding && r->q[only].scale == jet->q[only].scale);
+  }
+  tt_recipe *wide = load(f, "e3m0-backward", 0, NULL), *plain = load(f, "forward-float-weights", 0, NULL);
+  for (int i = 0; i < 6; i++) assert_int_equal(wide->q[i].format, i < 2 ? TT_E2M1 : TT_E3M0);
+  for (int i = 0; i < 6; i++) assert_int_equal(plain->q[i].on, i != 1);
+  tt_recipe *ema = load(f, "tetrajet-qema", 0, NULL);
+  assert_true(ema->control == TT_CONTROL_EMA && ema->q[1].rounding == TT_EMA && ema->ema_beta == 0.998 && ema->ema_from == 10);
+}
+
+static void bases(void **state) {
+  fixture *f = *state;
+  char folder[] = "/tmp/tetrac_bases_XXXXXX";
+  assert_non_null(mkdtemp(folder));
+  const char *a = tt_arena_printf(f->arena, "%s/a.ini", folder), *b = tt_arena_printf(f->arena, "%s/b.ini", folder);
+  write_text(a, "[recipe]\nbase = b.ini\n[train]\nepochs = 7\n");
+  write_text(b, "[recipe]\nbase = tetrajet\nname = other\nsummary = from b\n[train]\nepochs = 3\nseed = 2\n");
+  tt_recipe *r = load(f, a, 0, NULL);
+  if (!r) fail_msg("%s", f->diag.text);
+  assert_true(r->epochs == 7 && r->seed == 2 && r->q[0].on);
+  assert_string_equal(r->name, "a");
+  assert_string_equal(r->summary, "from b");
+  write_text(b, "[recipe]\nbase = a.ini\n");
+  assert_null(load(f, a, 0, NULL));
+  assert_non_null(strstr(f->diag.text, "b.ini:2: error: recipe.base = a.ini: this recipe is based on itself"));
+  write_text(b, "[train]\nseed = 2\n[recipe]\nbase = tetrajet\n");
+  assert_null(load(f, b, 0, NULL));
+  assert_non_null(strstr(f->diag.text, "b.ini:4: error: recipe.base must be the first key"));
+  write_text(b, "[recipe]\nbase = tetrajt\n");
+  assert_null(load(f, b, 0, NULL));
+  assert_non_null(strstr(f->diag.text, "b.ini:2: note: named here as recipe.base"));
+  write_text(b, "[recipe]\nbase = tetrajet\nbase = fp32\n");
+  assert_null(load(f, b, 0, NULL));
+  assert_non_null(strstr(f->diag.text, "recipe.base is set twice"));
+  unlink(a);
+  unlink(b);
+  rmdir(folder);
+}
+
 /* fp32.ini spells the defaults out; nothing may differ but the words. */
 static void fp32_is_the_default(void **state) {
   fixture *f = *state;
@@ -97,6 +162,15 @@ static void prints_back(void **state) {
                         "q6=off",
                         "layers.select=all-linears",
                         "layers.skip=head*, *.fc2",
+                        "layers.first-blocks=1",
+                        "layers.last-blocks=2",
+                        "q2.rounding=ema",
+                        "oscillation.control=ema",
+                        "oscillation.ema-beta=0.99",
+                        "oscillation.ema-from=0",
+                        "oscillation.dampen-lambda=0.5",
+                        "oscillation.freeze-threshold=0.1",
+                        "oscillation.freeze-momentum=1",
                         "optimizer.lr=0.1",
                         "optimizer.min-lr=0.0123456789012345",
                         "optimizer.decay-all=yes",
@@ -113,6 +187,8 @@ static void prints_back(void **state) {
   assert_true(a->lr == b->lr && a->min_lr == b->min_lr && a->seed == b->seed && a->cosine == b->cosine);
   assert_true(b->layers == TT_LAYERS_ALL && b->soft_labels && b->decay_1d && !b->q[5].on && b->q[3].source == TT_DOUBLE);
   assert_string_equal(b->layers_skip, "head*, *.fc2");
+  assert_true(b->first_blocks == 1 && b->last_blocks == 2 && b->control == TT_CONTROL_EMA && b->ema_beta == 0.99);
+  assert_true(b->ema_from == 0 && b->dampen_lambda == 0.5 && b->freeze_threshold == 0.1 && b->freeze_momentum == 1);
 }
 
 static void refusals(void **state) {
@@ -120,7 +196,18 @@ static void refusals(void **state) {
   refuses(f, "q1.rounding=up", "q1.rounding is 'up', expected one of nearest, stochastic, ema");
   refuses(f, "q1.rounding=ema", "only q2 can follow a moving average, q1 quantizes activations");
   refuses(f, "q3.rounding=ema", "quantizes gradients");
-  refuses(f, "q2.rounding=ema", "Q-EMA");
+  refuses(f, "q2.rounding=ema", "q2.rounding = ema needs oscillation.control = ema, which keeps the moving average");
+  refuses(f, "oscillation.control=ema", "oscillation.control = ema needs q2.rounding = ema, but that is nearest");
+  refuses(f, "oscillation.control=ramp", "oscillation.control is 'ramp', expected one of none, ema");
+  refuses(f, "oscillation.ema-beta=1", "of at least 0 and below 1");
+  refuses(f, "oscillation.beta=0.9", "unknown key 'beta' in [oscillation]; it has control, ema-beta");
+  refuses(f, "mx.block=16", "mx.block is 16: blocks of MXFP4 have 32 elements");
+  refuses(f, "layers.select=pattern", "layers.select = pattern needs layers.pattern");
+  refuses(f, "layers.pattern=*.fc1", "layers.pattern is set, but layers.select is block-linears");
+  refuses(f, "recipe.base=fp32", "recipe.base must be the first key of a recipe's file");
+  refuses_two(f, "oscillation.control=dampen", "q2=off", "oscillation.control = dampen, but q2 is disabled");
+  refuses_two(f, "oscillation.control=freeze", "q2.rounding=stochastic", "needs q2.rounding = nearest, but that is stoch");
+  refuses_two(f, "oscillation.control=freeze", "q2.rounding=ema", "needs oscillation.control = ema");
   refuses(f, "q1.source=double", "only q4 and q6");
   refuses(f, "q1=e2m1:ceil:nearest:double", "no quantizer");
   refuses(f, "q1.format=e3m0", "q1.format is e3m0 and q2.format is e2m1");
@@ -142,7 +229,7 @@ static void refusals(void **state) {
 static void file_faults(void **state) {
   fixture *f = *state;
   assert_null(load(f, "tetrajt", 0, NULL));
-  assert_non_null(strstr(f->diag.text, "there are fp32, microscaling, tetrajet"));
+  assert_non_null(strstr(f->diag.text, "fp32, microscaling, q1-only"));
   assert_null(load(f, "/nonexistent/x.ini", 0, NULL));
   assert_non_null(strstr(f->diag.text, "/nonexistent/x.ini: error: cannot read the recipe"));
   assert_null(load_text(f, "[train]\nepochs = 3\nepoch = 4\n\n[trian]\nseed = 1\n"));
@@ -158,7 +245,7 @@ static void file_faults(void **state) {
 
 int main(void) {
 #define CASE(x) cmocka_unit_test_setup_teardown(x, setup, teardown)
-  const struct CMUnitTest tests[] = {CASE(shipped_recipes), CASE(fp32_is_the_default), CASE(prints_back), CASE(refusals),
+  const struct CMUnitTest tests[] = {CASE(shipped_recipes), CASE(ablations), CASE(bases), CASE(fp32_is_the_default), CASE(prints_back), CASE(refusals),
                                      CASE(file_faults)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
