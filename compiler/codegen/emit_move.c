@@ -46,11 +46,9 @@ static void row_major(const tt_type *t, int64_t *stride) {
 
 bool cg_emit_reshape(cg_node *x) {
   cg_ctx *c = x->c;
-  const tt_value_data *in = tt_val(x->g, x->d->in[0]), *out = tt_val(x->g, x->d->out[0]);
-  bool planned = in->kind != TT_VALUE_CONST && in->kind != TT_VALUE_VAR;
-  if (planned && in->space == out->space && in->offset == out->offset) return true;
+  if (cg_same_place(x->g, x->d->in[0], x->d->out[0])) return true;
   cg_val to = cg_value_address(c, x->d->out[0]), from = cg_value_address(c, x->d->in[0]);
-  LLVMBuildMemMove(c->state->eb, to, TRT_ALIGN, from, TRT_ALIGN, cg_i64(c, (int64_t)tt_type_bytes(&in->type)));
+  LLVMBuildMemMove(c->state->eb, to, TRT_ALIGN, from, TRT_ALIGN, cg_i64(c, (int64_t)tt_type_bytes(cg_in_type(x, 0))));
   return true;
 }
 

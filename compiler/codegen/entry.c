@@ -22,11 +22,19 @@ static cg_val const_global(cg_ctx *c, tt_value v) {
   return s->consts[v] = global;
 }
 
+static bool lies_in_vars(const tt_value_data *d) { return d->kind == TT_VALUE_VAR || d->space == TT_SPACE_VARS; }
+
+bool cg_same_place(const tt_graph *g, tt_value a, tt_value b) {
+  const tt_value_data *x = tt_val(g, a), *y = tt_val(g, b);
+  if (x->kind == TT_VALUE_CONST || y->kind == TT_VALUE_CONST) return false;
+  return lies_in_vars(x) == lies_in_vars(y) && value_offset(g, x) == value_offset(g, y);
+}
+
 cg_val cg_value_address(cg_ctx *c, tt_value v) {
   struct cg_state *s = c->state;
   const tt_value_data *d = tt_val(s->g, v);
   if (d->kind == TT_VALUE_CONST) return const_global(c, v);
-  bool in_vars = d->kind == TT_VALUE_VAR || d->space == TT_SPACE_VARS;
+  bool in_vars = lies_in_vars(d);
   TT_ASSERT(in_vars || d->space == TT_SPACE_ARENA);
   cg_val offset = cg_i64(c, (int64_t)value_offset(s->g, d));
   return LLVMBuildInBoundsGEP2(s->eb, c->i8, in_vars ? s->vars : s->arena, &offset, 1, "");
@@ -114,9 +122,8 @@ static void copy_updates(cg_ctx *c) {
   for (size_t i = 0; i < g->updates.count; i++) {
     const tt_update *u = &g->updates.data[i];
     const tt_value_data *d = tt_val(g, u->value);
-    bool in_vars = d->kind == TT_VALUE_VAR || d->space == TT_SPACE_VARS;
     uint64_t to = g->module->var_offset.data[u->var];
-    if (in_vars && value_offset(g, d) == to) continue;
+    if (lies_in_vars(d) && value_offset(g, d) == to) continue;
     cg_val offset = cg_i64(c, (int64_t)to);
     cg_val dst = LLVMBuildInBoundsGEP2(c->state->eb, c->i8, c->state->vars, &offset, 1, "");
     LLVMBuildMemCpy(c->state->eb, dst, TRT_ALIGN, cg_value_address(c, u->value), TRT_ALIGN,

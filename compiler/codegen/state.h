@@ -34,6 +34,7 @@ uint64_t cg_plan_bytes(const tt_graph *g);
 uint64_t cg_result_offset(const tt_graph *g, size_t r);
 /* Where a value lives: a pointer in the entry under construction. */
 cg_val cg_value_address(cg_ctx *c, tt_value v);
+bool cg_same_place(const tt_graph *g, tt_value a, tt_value b);
 /* Number of IMM attributes, which is the length of trt_kargs.imms, and the place of one. */
 int cg_imm_count(void);
 int cg_imm_slot(tt_attr_id id);
