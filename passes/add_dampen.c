@@ -40,6 +40,7 @@ tt_pass_result tt_add_dampen(tt_graph *g, tt_pass_ctx *ctx) {
     sum = sum == TT_NONE ? square : tt_build2(&b, TT_OP_ADD, sum, square, 0, NULL);
   }
   if (sum == TT_NONE) return TT_PASS_UNCHANGED;
+  b.loc = (tt_loc){.file = g->module->name, .node = "loss"};
   tt_value loss = tt_build2(&b, TT_OP_ADD, tt_graph_result(g, "loss"), scaled(&b, sum, lambda), 0, NULL);
   if (loss == TT_NONE) return TT_PASS_FAILED;
   tt_graph_set_result(g, "loss", loss);

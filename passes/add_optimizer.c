@@ -123,14 +123,12 @@ static bool add_adamw(tt_builder *b, const tt_recipe *r, uint32_t var, tt_value 
   b->loc = (tt_loc){.file = g->module->name, .node = g->module->vars.data[var].name};
   tt_node step = tt_build(b, n == 4 ? TT_OP_ADAMW_EMA : TT_OP_ADAMW, n + 5, in, n == 4 ? 5 : 4, attrs);
   TT_TRY(step != TT_NONE);
-  tt_value w = tt_nod(g, step)->out[0];
-  for (int i = 1; i < n; i++) tt_graph_add_update(g, vars[i], tt_nod(g, step)->out[i]);
-  if (r->control == TT_CONTROL_FREEZE && tt_quantized_weight(g, var) != TT_NONE) {
-    w = add_freeze(b, r, var, w);
-    TT_TRY(w != TT_NONE);
-  }
-  tt_graph_add_update(g, var, w);
-  return true;
+  size_t own = g->updates.count;
+  for (int i = 0; i < n; i++) tt_graph_add_update(g, vars[i], tt_nod(g, step)->out[i]);
+  if (r->control != TT_CONTROL_FREEZE || tt_quantized_weight(g, var) == TT_NONE) return true;
+  tt_value held = add_freeze(b, r, var, tt_nod(g, step)->out[0]);
+  g->updates.data[own].value = held;
+  return held != TT_NONE;
 }
 
 tt_pass_result tt_add_optimizer(tt_graph *g, tt_pass_ctx *ctx) {
