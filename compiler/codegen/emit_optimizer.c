@@ -1,5 +1,6 @@
 /* Gradient norms, clipping and AdamW. One launch sums the squares of all gradients: a table says which part of which operand
  * a task takes, so that a hundred small tensors cost as much as their bytes. */
+#include <math.h>
 #include "compiler/codegen/rows.h"
 #include "compiler/codegen/walk.h"
 
@@ -107,20 +108,26 @@ typedef struct adamw {
   double ema_beta;
 } adamw;
 
-/* (w, m, v, [e,] g, coef, lr, bc1, bc2) -> w, m, v, [e]; the last four are the same in all lanes and what depends on them
- * alone is hoisted out of the loop. */
+/* in: w, m, v ...; out[1], out[2]: the moments with gradient g; returns what w loses by them at rate `lr`. What depends on
+ * scalars alone is the same in all lanes and is hoisted out of the loop. */
+static cg_val adam_move(cg_ctx *c, const adamw *a, const cg_val *in, cg_val g, cg_val lr, cg_val *out) {
+  const cg_val *scalars = in + a->g_at + 1, one = cg_vf(c, 1);
+  out[1] = cg_fma(c, cg_vf(c, a->beta1), in[1], cg_mul(c, cg_vf(c, 1 - a->beta1), g));
+  out[2] = cg_fma(c, cg_vf(c, a->beta2), in[2], cg_mul(c, cg_mul(c, cg_vf(c, 1 - a->beta2), g), g));
+  cg_val root = cg_sqrt(c, cg_mul(c, out[2], cg_div(c, one, scalars[3])));
+  return cg_div(c, cg_mul(c, out[1], cg_div(c, lr, scalars[2])), cg_add(c, root, cg_vf(c, a->epsilon)));
+}
+
+static cg_val decayed(cg_ctx *c, const adamw *a, cg_val w, cg_val lr) {
+  return cg_fma(c, cg_neg(c, cg_mul(c, lr, cg_vf(c, a->decay))), w, w);
+}
+
+/* (w, m, v, [e,] g, coef, lr, bc1, bc2) -> w, m, v, [e] */
 static void adamw_body(cg_ctx *c, void *u, const cg_val *in, cg_val *out) {
   const adamw *a = u;
-  const cg_val *scalars = in + a->g_at + 1;
-  cg_val w = in[0], g = cg_mul(c, in[a->g_at], scalars[0]), lr = scalars[1], one = cg_vf(c, 1);
-  cg_val m = cg_fma(c, cg_vf(c, a->beta1), in[1], cg_mul(c, cg_vf(c, 1 - a->beta1), g));
-  cg_val v = cg_fma(c, cg_vf(c, a->beta2), in[2], cg_mul(c, cg_mul(c, cg_vf(c, 1 - a->beta2), g), g));
-  cg_val root = cg_sqrt(c, cg_mul(c, v, cg_div(c, one, scalars[3])));
-  cg_val step = cg_div(c, cg_mul(c, m, cg_div(c, lr, scalars[2])), cg_add(c, root, cg_vf(c, a->epsilon)));
-  cg_val kept = cg_fma(c, cg_neg(c, cg_mul(c, lr, cg_vf(c, a->decay))), w, w);
-  out[0] = cg_sub(c, kept, step);
-  out[1] = m;
-  out[2] = v;
+  cg_val g = cg_mul(c, in[a->g_at], in[a->g_at + 1]), lr = in[a->g_at + 2];
+  cg_val move = adam_move(c, a, in, g, lr, out);
+  out[0] = cg_sub(c, decayed(c, a, in[0], lr), move);
   if (a->keeps_ema)
     out[3] = cg_fma(c, cg_vf(c, a->ema_beta), in[3], cg_mul(c, cg_vf(c, 1 - a->ema_beta), out[0]));
 }
@@ -163,6 +170,28 @@ bool cg_emit_adamw(cg_node *x) {
 bool cg_emit_adamw_ema(cg_node *x) {
   adamw a = adamw_of(x, 4);
   return emit_sweep(x, 5, adamw_body, &a);
+}
+
+/* (w, m, v, sum, count, period, g, coef, lr, bc1, bc2) -> w, m, v, sum, count. Counts are whole numbers far below 2^24, for
+ * which count - n floor(count / n) is exact. */
+static void adamw_ramp_body(cg_ctx *c, void *u, const cg_val *in, cg_val *out) {
+  const adamw *a = u;
+  cg_val zero = cg_vf(c, 0), one = cg_vf(c, 1), lr = in[8], g = cg_mul(c, in[6], in[7]);
+  cg_val finite = cg_fcmp(c, LLVMRealOLT, cg_abs(c, g), cg_vf(c, INFINITY));
+  cg_val sum = cg_add(c, in[3], cg_select(c, finite, g, zero)), count = cg_add(c, in[4], one);
+  cg_val n = cg_max(c, in[5], one), whole = cg_floor(c, cg_div(c, count, n));
+  cg_val due = cg_fcmp(c, LLVMRealOEQ, cg_fma(c, cg_neg(c, n), whole, count), zero);
+  cg_val kept = decayed(c, a, in[0], lr);
+  cg_val move = adam_move(c, a, in, cg_div(c, sum, count), cg_mul(c, lr, count), out);
+  out[0] = cg_select(c, due, cg_sub(c, kept, move), kept);
+  for (int i = 1; i < 3; i++) out[i] = cg_select(c, due, out[i], in[i]);
+  out[3] = cg_select(c, due, zero, sum);
+  out[4] = cg_select(c, due, zero, count);
+}
+
+bool cg_emit_adamw_ramp(cg_node *x) {
+  adamw a = adamw_of(x, 6);
+  return emit_sweep(x, 9, adamw_ramp_body, &a);
 }
 
 typedef struct freeze {

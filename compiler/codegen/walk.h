@@ -6,7 +6,7 @@
 #define CG_WALK_H
 #include "compiler/codegen/cg.h"
 
-enum { CG_WALK_IN = 9, CG_WALK_OUT = 5, CG_WALK_OPS = CG_WALK_IN + CG_WALK_OUT };
+enum { CG_WALK_IN = 11, CG_WALK_OUT = 5, CG_WALK_OPS = CG_WALK_IN + CG_WALK_OUT };
 
 typedef struct cg_walk {
   int rank;

@@ -70,5 +70,8 @@ bool tt_shape_adamw(tt_shape_ctx *c) { return tensors_and_scalars(c, 4, 3); }
 /* w, m, v, ema, g, coef [], lr [], bc1 [], bc2 [] -> w, m, v, ema */
 bool tt_shape_adamw_ema(tt_shape_ctx *c) { return tensors_and_scalars(c, 5, 4); }
 
+/* w, m, v, sum, count, period, g, coef [], lr [], bc1 [], bc2 [] -> w, m, v, sum, count */
+bool tt_shape_adamw_ramp(tt_shape_ctx *c) { return tensors_and_scalars(c, 7, 5); }
+
 /* w, last, mean, rate, mark, q -> w, last, mean, rate, mark */
 bool tt_shape_freeze(tt_shape_ctx *c) { return tensors_and_scalars(c, 6, 5); }

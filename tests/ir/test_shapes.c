@@ -129,6 +129,10 @@ static const shape_case cases[] = {
     {NULL, "%r, %x, %y = adamw(%a, %a, %a, %a, %s, %d, %s, %s)", "input 5 is f32[3], expected f32[]"},
     {"%r, %x, %y, %e = adamw_ema(%a, %a, %a, %a, %a, %s, %s, %s, %s) {ema_beta=0.9} : f32[2,3], f32[2,3], f32[2,3], f32[2,3]",
      "%r, %x, %y, %e = adamw_ema(%a, %a, %a, %w, %a, %s, %s, %s, %s)", "input 3 is f32[4,3], expected f32[2,3] as input 0"},
+    {"%r, %x, %y, %e, %f = adamw_ramp(%a, %a, %a, %a, %a, %a, %a, %s, %s, %s, %s) : f32[2,3], f32[2,3], f32[2,3], f32[2,3], "
+     "f32[2,3]",
+     "%r, %x, %y, %e, %f = adamw_ramp(%a, %a, %a, %a, %a, %w, %a, %s, %s, %s, %s)",
+     "input 5 is f32[4,3], expected f32[2,3] as input 0"},
     {"%r, %l, %e, %f, %g = freeze(%a, %a, %a, %a, %a, %a) {threshold=0.02, momentum=0.01} : f32[2,3], f32[2,3], f32[2,3], "
      "f32[2,3], f32[2,3]",
      "%r, %l, %e, %f, %g = freeze(%a, %a, %a, %a, %a, %w)", "input 5 is f32[4,3], expected f32[2,3] as input 0"},

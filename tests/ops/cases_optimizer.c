@@ -1,5 +1,6 @@
 /* Gradient norms, clipping, AdamW. */
 #include "tests/ops/sweep.h"
+#include <math.h>
 
 static void adamw(sweep *s, tt_type t, double decay) {
   tt_attr a[4] = {tt_attr_float(TT_A_BETA1, 0.9), tt_attr_float(TT_A_BETA2, 0.999), tt_attr_float(TT_A_EPSILON, 1e-8),
@@ -27,6 +28,29 @@ static void adamw_ema(sweep *s, tt_type t) {
   sweep_in(s, t, -1, 1);
   for (int i = 0; i < 4; i++) sweep_in(s, tt_type_scalar(TT_F32), i == 1 ? 1e-3 : 0.1, i == 1 ? 1e-2 : 1);
   sweep_op(s, TT_OP_ADAMW_EMA, 5, a, 3e-6);
+}
+
+/* Elements that are due and that are not, a period of 0 among them; gradients that are not finite count and add nothing. */
+static void adamw_ramp(sweep *s, tt_type t) {
+  tt_attr a[4] = {tt_attr_float(TT_A_BETA1, 0.9), tt_attr_float(TT_A_BETA2, 0.999), tt_attr_float(TT_A_EPSILON, 1e-8),
+                  tt_attr_float(TT_A_WEIGHT_DECAY, 0.05)};
+  int64_t n = tt_type_count(&t);
+  sweep_begin(s);
+  double *count = TT_NEW_N(s->arena, double, n), *period = TT_NEW_N(s->arena, double, n), *g = TT_NEW_N(s->arena, double, n);
+  for (int64_t i = 0; i < n; i++) {
+    count[i] = (double)(i % 97);
+    period[i] = (double)(i % 5 ? 1 + 5 * (i % 7) : i % 2);
+    g[i] = i % 31 ? (double)(float)sweep_random(s, -1, 1) : i % 3 ? INFINITY : NAN;
+  }
+  sweep_in(s, t, -1, 1);
+  sweep_in(s, t, -0.1, 0.1);
+  sweep_in(s, t, 0, 0.01);
+  sweep_in(s, t, -3, 3);
+  sweep_data(s, t, count);
+  sweep_data(s, t, period);
+  sweep_data(s, t, g);
+  for (int i = 0; i < 4; i++) sweep_in(s, tt_type_scalar(TT_F32), i == 1 ? 1e-3 : 0.1, i == 1 ? 1e-2 : 1);
+  sweep_op(s, TT_OP_ADAMW_RAMP, 4, a, 3e-6);
 }
 
 /* Every mark with every direction of change; rates well off the threshold on either side. */
@@ -58,6 +82,8 @@ void sweep_optimizer(sweep *s) {
   adamw(s, sweep_f32(1, 5), 0);
   adamw(s, sweep_f32(2, 192, 576), 0.05);
   adamw_ema(s, sweep_f32(2, 70, 33));
+  adamw_ramp(s, sweep_f32(2, 70, 33));
+  adamw_ramp(s, sweep_f32(1, 3));
   adamw_ema(s, sweep_f32(2, 192, 576));
   freeze(s, 7);
   freeze(s, 4003);
