@@ -23,6 +23,9 @@ cg_val cg_addr(cg_ctx *c, cg_type elem, cg_val base, int64_t index); /* constant
 enum { CG_ZEROS = 64 };
 cg_val cg_zeros(cg_ctx *c);
 
+/* Asks for the cache line at p, which will be read soon. */
+void cg_prefetch(cg_ctx *c, cg_val p);
+
 /* Transposes n x n (n a power of two) lanes held in n vectors of n lanes. */
 void cg_transpose(cg_ctx *c, cg_val *rows, int n);
 

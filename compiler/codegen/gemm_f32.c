@@ -25,6 +25,10 @@ static int64_t chunk_of(int64_t K) { return ceil_div(ceil_div(K, ceil_div(K, KC_
 
 static bool packs_a(const cg_gemm *d) { return d->a_cs != 1; }
 
+/* B that is contiguous along its rows is packed as a whole where that leaves room in L2, row after row, else by panels. */
+static bool packs_whole_b(const cg_gemm *d) { return d->b_cs == 1 && d->N <= 512; }
+static int64_t packed_cols(const cg_gemm *d) { return packs_whole_b(d) ? ceil_div(d->N, NR_MAX) * NR_MAX : NR_MAX; }
+
 /* Room for the rows of A that are packed: all of them, or just the incomplete last tile; and an overhanging vector. */
 static uint64_t a_bytes(const cg_gemm *d) {
   int64_t rows = packs_a(d) ? d->M + MR_MAX : MR_MAX;
@@ -102,29 +106,39 @@ static cg_val micro_kernel(cg_ctx *c, int64_t a_rs, int64_t a_cs, int64_t b_rs) 
   return s.fn;
 }
 
-/* Packing: void pack(src, stride, kc, count, dst) writes dst[k * width + j] for k < kc, j < width, zero for j >= count. */
-enum { P_SRC, P_STRIDE, P_KC, P_COUNT_USED, P_DST, P_COUNT };
+/* Packing: void pack(src, stride, kc, count, dst, apart) writes dst[(j / width) * apart + k * width + j % width] for k < kc,
+ * j < count, and zeros up to the next multiple of width. */
+enum { P_SRC, P_STRIDE, P_KC, P_COUNT_USED, P_DST, P_APART, P_COUNT };
 
 static bool pack_begin(cg_ctx *c, cg_shared *s, const char *kind, int width) {
   char name[64];
   snprintf(name, sizeof name, "cg.pack.%s%d", kind, width);
-  cg_type types[P_COUNT] = {c->ptr, c->i64, c->i64, c->i64, c->ptr};
+  cg_type types[P_COUNT] = {c->ptr, c->i64, c->i64, c->i64, c->ptr, c->i64};
   return cg_shared_begin(c, s, name, P_COUNT, types);
 }
 
-/* src(k, j) at src + k*stride + j. Vectors that overhang width are overwritten by the next k; dst has room for the last. */
+/* src(k, j) at src + k*stride + j: whole rows are read one after the other, as far as they go, so that the hardware's
+ * prefetch and the TLB see one stream; the next rows are asked for by hand, since a stride may leave the page. */
 static cg_val pack_rows(cg_ctx *c, int width) {
+  enum { AHEAD = 4 };
   cg_shared s;
   if (!pack_begin(c, &s, "rows", width)) return s.fn;
-  cg_loop l;
+  cg_loop l, panel;
   cg_loop_begin(c, &l, cg_i64(c, 0), cg_shared_arg(&s, P_KC), 1, 0, NULL);
-  cg_val src = cg_gep(c, c->f32, cg_shared_arg(&s, P_SRC), cg_mul(c, l.i, cg_shared_arg(&s, P_STRIDE)));
-  cg_val dst = cg_gep(c, c->f32, cg_shared_arg(&s, P_DST), cg_mul(c, l.i, cg_i64(c, width)));
+  cg_val row = cg_gep(c, c->f32, cg_shared_arg(&s, P_SRC), cg_mul(c, l.i, cg_shared_arg(&s, P_STRIDE)));
+  cg_val to = cg_gep(c, c->f32, cg_shared_arg(&s, P_DST), cg_mul(c, l.i, cg_i64(c, width)));
+  cg_val next = cg_gep(c, c->f32, row, cg_mul(c, cg_shared_arg(&s, P_STRIDE), cg_i64(c, AHEAD)));
+  cg_loop_begin(c, &panel, cg_i64(c, 0), cg_shared_arg(&s, P_COUNT_USED), width, 1, &to);
+  cg_val src = cg_gep(c, c->f32, row, panel.i), dst = panel.carry[0];
+  cg_prefetch(c, cg_gep(c, c->f32, next, panel.i));
   for (int j = 0; j < width; j += c->W) {
-    cg_val left = cg_sub(c, cg_shared_arg(&s, P_COUNT_USED), cg_i64(c, j));
+    cg_val left = cg_sub(c, cg_sub(c, cg_shared_arg(&s, P_COUNT_USED), panel.i), cg_i64(c, j));
     if (j + c->W > width) left = cg_min(c, left, cg_i64(c, width - j));
-    cg_store(c, cg_load_n(c, cg_addr(c, c->f32, src, j), left, cg_vf(c, 0)), cg_addr(c, c->f32, dst, j), 4);
+    cg_val x = cg_load_n(c, cg_addr(c, c->f32, src, j), left, cg_vf(c, 0));
+    cg_store_n(c, x, cg_addr(c, c->f32, dst, j), cg_i64(c, width - j));
   }
+  to = cg_gep(c, c->f32, dst, cg_shared_arg(&s, P_APART));
+  cg_loop_end(&panel, &to);
   cg_loop_end(&l, NULL);
   cg_shared_end(&s);
   return s.fn;
@@ -190,13 +204,8 @@ static void emit_pack_a(state *s) {
   const cg_gemm *d = s->d;
   cg_val a = cg_gep(c, c->f32, d->a, cg_mul(c, s->k0, cg_i64(c, d->a_cs)));
   if (packs_a(d)) {
-    cg_loop i;
-    cg_loop_begin(c, &i, cg_i64(c, 0), s->m, s->t.mr, 0, NULL);
-    cg_val dst = cg_gep(c, c->f32, s->pa, cg_mul(c, i.i, cg_i64(c, chunk_of(d->K))));
-    cg_shared_call(c, pack_rows(c, s->t.mr), P_COUNT,
-                   (cg_val[]){cg_gep(c, c->f32, a, cg_mul(c, i.i, cg_i64(c, d->a_rs))), cg_i64(c, d->a_cs), s->kc,
-                              cg_min(c, cg_sub(c, s->m, i.i), cg_i64(c, s->t.mr)), dst});
-    cg_loop_end(&i, NULL);
+    cg_val args[] = {a, cg_i64(c, d->a_cs), s->kc, s->m, s->pa, cg_i64(c, chunk_of(d->K) * s->t.mr)};
+    cg_shared_call(c, pack_rows(c, s->t.mr), P_COUNT, args);
     return;
   }
   if (!d->m_count && d->M % s->t.mr == 0) return;
@@ -204,7 +213,7 @@ static void emit_pack_a(state *s) {
   cg_if_begin(c, &f, cg_icmp(c, LLVMIntSLT, s->whole_m, s->m));
   cg_shared_call(c, pack_tail(c, s->t.mr), P_COUNT,
                  (cg_val[]){cg_gep(c, c->f32, a, cg_mul(c, s->whole_m, cg_i64(c, d->a_rs))), cg_i64(c, d->a_rs), s->kc,
-                            cg_sub(c, s->m, s->whole_m), s->pa});
+                            cg_sub(c, s->m, s->whole_m), s->pa, cg_i64(c, 0)});
   cg_if_end(&f);
 }
 
@@ -250,20 +259,30 @@ static void emit_rows(state *s, cg_val j, cg_val cols) {
   cg_if_end(&f);
 }
 
-static void emit_panel(state *s, cg_val j) {
+/* Packs `cols` columns of B from column j on. */
+static void emit_pack_b(state *s, cg_val j, cg_val cols) {
   cg_ctx *c = s->c;
   const cg_gemm *d = s->d;
-  cg_val cols = cg_min(c, cg_sub(c, s->n, j), cg_i64(c, s->t.nr));
-  cg_val at = cg_add(c, cg_mul(c, s->k0, cg_i64(c, d->b_rs)), cg_mul(c, j, cg_i64(c, d->b_cs)));
   bool by_rows = d->b_cs == 1;
-  cg_shared_call(c, by_rows ? pack_rows(c, s->t.nr) : pack_cols(c, s->t.nr), P_COUNT,
-                 (cg_val[]){cg_gep(c, c->f32, d->b, at), cg_i64(c, by_rows ? d->b_rs : d->b_cs), s->kc, cols, s->pb});
-  emit_rows(s, j, cols);
+  cg_val at = cg_add(c, cg_mul(c, s->k0, cg_i64(c, d->b_rs)), cg_mul(c, j, cg_i64(c, d->b_cs)));
+  cg_val args[] = {cg_gep(c, c->f32, d->b, at), cg_i64(c, by_rows ? d->b_rs : d->b_cs), s->kc, cols, s->pb,
+                   cg_i64(c, chunk_of(d->K) * s->t.nr)};
+  cg_shared_call(c, by_rows ? pack_rows(c, s->t.nr) : pack_cols(c, s->t.nr), P_COUNT, args);
+}
+
+static void emit_panel(state s, cg_val j) {
+  cg_ctx *c = s.c;
+  cg_val cols = cg_min(c, cg_sub(c, s.n, j), cg_i64(c, s.t.nr));
+  if (packs_whole_b(s.d))
+    s.pb = cg_gep(c, c->f32, s.pb, cg_mul(c, j, cg_i64(c, chunk_of(s.d->K))));
+  else
+    emit_pack_b(&s, j, cols);
+  emit_rows(&s, j, cols);
 }
 
 uint64_t cg_gemm_f32(cg_kernel *k, const cg_gemm *d, uint64_t scratch_at) {
   TT_ASSERT((d->a_rs == 1 || d->a_cs == 1) && (d->b_rs == 1 || d->b_cs == 1) && !(d->accumulate && d->bias));
-  uint64_t b_bytes = (uint64_t)(chunk_of(d->K) * NR_MAX) * 4, bytes = (b_bytes + a_bytes(d) + 63) / 64 * 64;
+  uint64_t b_bytes = (uint64_t)(packed_cols(d) * chunk_of(d->K)) * 4, bytes = (b_bytes + a_bytes(d) + 63) / 64 * 64;
   if (!k) return bytes;
   cg_ctx *c = k->c;
   state s = {.c = c, .d = d, .t = tile_shape(c)};
@@ -277,8 +296,9 @@ uint64_t cg_gemm_f32(cg_kernel *k, const cg_gemm *d, uint64_t scratch_at) {
   s.k0 = chunk.i;
   s.kc = cg_min(c, cg_sub(c, cg_i64(c, d->K), s.k0), cg_i64(c, chunk_of(d->K)));
   emit_pack_a(&s);
+  if (packs_whole_b(d)) emit_pack_b(&s, cg_i64(c, 0), s.n);
   cg_loop_begin(c, &panel, cg_i64(c, 0), s.n, s.t.nr, 0, NULL);
-  emit_panel(&s, panel.i);
+  emit_panel(s, panel.i);
   cg_loop_end(&panel, NULL);
   cg_loop_end(&chunk, NULL);
   return bytes;

@@ -52,6 +52,11 @@ cg_val cg_zeros(cg_ctx *c) {
   return g;
 }
 
+void cg_prefetch(cg_ctx *c, cg_val p) {
+  cg_val args[4] = {p, cg_i32(c, 0), cg_i32(c, 3), cg_i32(c, 1)};
+  cg_call(c, "llvm.prefetch.p0", LLVMVoidTypeInContext(c->llvm), 4, args);
+}
+
 /* Stage s exchanges the off-diagonal s x s blocks of every 2s x 2s block. */
 void cg_transpose(cg_ctx *c, cg_val *rows, int n) {
   for (int s = 1; s < n; s *= 2) {
