@@ -43,15 +43,10 @@ static void emit_panel(product *p, cg_val col) {
     cg_val final = cg_icmp(c, LLVMIntEQ, cg_add(c, p->k0, p->n), cg_i64(c, p->nb));
     bias = cg_select(c, final, cg_gep(c, c->f32, cg_in(p->k, 2), cg_add(c, p->j, col)), bias);
   }
-  cg_loop row;
-  cg_loop_begin(c, &row, cg_i64(c, 0), p->rows, p->s.mr, 0, NULL);
-  cg_val rs = cg_i64(c, p->n_segments == 1 ? p->N : p->t.cols);
-  cg_val out = p->n_segments == 1 ? c_at(p, row.i, col) : cg_gep(c, c->f32, p->sums, cg_add(c, cg_mul(c, row.i, rs), col));
-  cg_val src = cg_select(c, fresh, cg_zeros(c), out), src_rs = cg_select(c, fresh, cg_i64(c, 0), rs);
-  cg_val rows = cg_min(c, cg_sub(c, p->rows, row.i), cg_i64(c, p->s.mr));
-  cg_val args[] = {p->n, p->base, row.i, out, rs, src, src_rs, bias, rows, cols};
-  cg_shared_call(c, cg_mx_tile(c, &p->s), 10, args);
-  cg_loop_end(&row, NULL);
+  cg_val zero = cg_i64(c, 0), rs = cg_i64(c, p->n_segments == 1 ? p->N : p->t.cols);
+  cg_val out = p->n_segments == 1 ? c_at(p, zero, col) : cg_gep(c, c->f32, p->sums, col);
+  cg_val src = cg_select(c, fresh, cg_zeros(c), out), src_rs = cg_select(c, fresh, zero, rs);
+  cg_shared_call(c, cg_mx_panel(c, &p->s), 9, (cg_val[]){p->n, p->base, out, rs, src, src_rs, bias, p->rows, cols});
 }
 
 static void emit_chunk(product *p) {
@@ -109,10 +104,10 @@ bool cg_emit_mx_gemm(cg_node *x) {
   TT_ASSERT(a->dtype == TT_MX && b->dtype == TT_MX);
   product p = {.M = a->dim[0], .N = b->dim[0], .nb = tt_mx_blocks(a->dim[1])};
   p.n_segments = (p.nb + SEGMENT_BLOCKS - 1) / SEGMENT_BLOCKS;
-  p.t = cg_tile_product(p.M, p.N, a->dim[1] / 3 + 1, 12, 32);
+  p.t = cg_tile_product(p.M, p.N, a->dim[1] / 3 + 1, 96, 96);
   int64_t chunk = p.nb <= CHUNK_MAX ? (p.nb + 1) / 2 * 2 : CHUNK_LONG;
   p.s = cg_mx_shape_of(x->c, p.nb, chunk, p.t.rows, a->format, b->format);
-  p.l = cg_mx_layout_of(&p.s);
+  p.l = cg_mx_layout_of(x->c, &p.s);
   p.k = cg_kernel_begin(x, "");
   if (p.k) {
     cg_ctx *c = p.k->c;

@@ -23,16 +23,17 @@ cg_val cg_addr(cg_ctx *c, cg_type elem, cg_val base, int64_t index); /* constant
 enum { CG_ZEROS = 64 };
 cg_val cg_zeros(cg_ctx *c);
 
-/* Asks for the cache line at p, which will be read soon. */
+/* Asks for the cache line at p, which will be read or written soon. */
 void cg_prefetch(cg_ctx *c, cg_val p);
+void cg_prefetch_write(cg_ctx *c, cg_val p);
 
 /* Transposes n x n (n a power of two) lanes held in n vectors of n lanes. */
 void cg_transpose(cg_ctx *c, cg_val *rows, int n);
 
-/* Cuts [M,N] into a grid of tasks by shape alone. cols is a multiple of `nr` or N, rows a multiple of `mr` or M. */
+/* Cuts [M,N] into a grid of tasks by shape alone, tiles of at least min_rows x min_cols where M and N allow. */
 typedef struct cg_tiling {
   int64_t rows, cols;     /* of a task */
   int64_t n_rows, n_cols; /* tasks down and across */
 } cg_tiling;
-cg_tiling cg_tile_product(int64_t M, int64_t N, int64_t K, int64_t mr, int64_t nr);
+cg_tiling cg_tile_product(int64_t M, int64_t N, int64_t K, int64_t min_rows, int64_t min_cols);
 #endif

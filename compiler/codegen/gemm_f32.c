@@ -71,6 +71,15 @@ static void emit_partial_tile(cg_ctx *c, const cg_shared *s, shape t, const cg_v
   cg_loop_end(&row, NULL);
 }
 
+/* C is asked for before the sums begin, to be there when they end: rows of C lie on pages of their own. */
+static void prefetch_tile(cg_ctx *c, const cg_shared *s, shape t) {
+  cg_val out = cg_shared_arg(s, U_OUT);
+  for (int i = 0; i < t.mr; i++) {
+    for (int v = 0; v < t.nv; v += 16 / c->W) cg_prefetch_write(c, cg_addr(c, c->f32, out, v * c->W));
+    out = cg_gep(c, c->f32, out, cg_shared_arg(s, U_OUT_RS));
+  }
+}
+
 /* a(m,k) at a + m*a_rs + k*a_cs, b(k,n) at b + k*b_rs + n; strides are part of the function, so that addresses are
  * constants from one pointer. */
 static cg_val micro_kernel(cg_ctx *c, int64_t a_rs, int64_t a_cs, int64_t b_rs) {
@@ -80,6 +89,7 @@ static cg_val micro_kernel(cg_ctx *c, int64_t a_rs, int64_t a_cs, int64_t b_rs) 
   cg_type types[U_COUNT] = {c->i64, c->ptr, c->ptr, c->ptr, c->i64, c->ptr, c->i64, c->f32, c->i64, c->i64};
   cg_shared s;
   if (!cg_shared_begin(c, &s, name, U_COUNT, types)) return s.fn;
+  prefetch_tile(c, &s, t);
   int n_acc = t.mr * t.nv;
   cg_val acc[NR_MAX * MR_MAX];
   for (int i = 0; i < n_acc; i++) acc[i] = cg_vf(c, 0);
@@ -106,8 +116,8 @@ static cg_val micro_kernel(cg_ctx *c, int64_t a_rs, int64_t a_cs, int64_t b_rs) 
   return s.fn;
 }
 
-/* Packing: void pack(src, stride, kc, count, dst, apart) writes dst[(j / width) * apart + k * width + j % width] for k < kc,
- * j < count, and zeros up to the next multiple of width. */
+/* Packing: void pack(src, stride, kc, count, dst, apart) writes dst[(j / width) * apart + k * width + j % width] for k <
+ * kc, j < count, and zeros up to the next multiple of width. */
 enum { P_SRC, P_STRIDE, P_KC, P_COUNT_USED, P_DST, P_APART, P_COUNT };
 
 static bool pack_begin(cg_ctx *c, cg_shared *s, const char *kind, int width) {
@@ -265,7 +275,7 @@ static void emit_pack_b(state *s, cg_val j, cg_val cols) {
   const cg_gemm *d = s->d;
   bool by_rows = d->b_cs == 1;
   cg_val at = cg_add(c, cg_mul(c, s->k0, cg_i64(c, d->b_rs)), cg_mul(c, j, cg_i64(c, d->b_cs)));
-  cg_val args[] = {cg_gep(c, c->f32, d->b, at), cg_i64(c, by_rows ? d->b_rs : d->b_cs), s->kc, cols, s->pb,
+  cg_val args[] = {cg_gep(c, c->f32, d->b, at),        cg_i64(c, by_rows ? d->b_rs : d->b_cs), s->kc, cols, s->pb,
                    cg_i64(c, chunk_of(d->K) * s->t.nr)};
   cg_shared_call(c, by_rows ? pack_rows(c, s->t.nr) : pack_cols(c, s->t.nr), P_COUNT, args);
 }

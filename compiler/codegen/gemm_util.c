@@ -52,10 +52,13 @@ cg_val cg_zeros(cg_ctx *c) {
   return g;
 }
 
-void cg_prefetch(cg_ctx *c, cg_val p) {
-  cg_val args[4] = {p, cg_i32(c, 0), cg_i32(c, 3), cg_i32(c, 1)};
+static void prefetch(cg_ctx *c, cg_val p, int write) {
+  cg_val args[4] = {p, cg_i32(c, write), cg_i32(c, 3), cg_i32(c, 1)};
   cg_call(c, "llvm.prefetch.p0", LLVMVoidTypeInContext(c->llvm), 4, args);
 }
+
+void cg_prefetch(cg_ctx *c, cg_val p) { prefetch(c, p, 0); }
+void cg_prefetch_write(cg_ctx *c, cg_val p) { prefetch(c, p, 1); }
 
 /* Stage s exchanges the off-diagonal s x s blocks of every 2s x 2s block. */
 void cg_transpose(cg_ctx *c, cg_val *rows, int n) {
@@ -77,19 +80,27 @@ void cg_transpose(cg_ctx *c, cg_val *rows, int n) {
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-/* Enough tasks for 16 threads where the work allows (a task is worth at least about 20 us), rows cut before columns, but
- * not below 8 register tiles of rows, since a task packs its own panels of B. */
-cg_tiling cg_tile_product(int64_t M, int64_t N, int64_t K, int64_t mr, int64_t nr) {
-  int64_t want = M * N / 1000 * K / 1000;
-  want = want < 1 ? 1 : want > 24 ? 24 : want;
-  int64_t n_rows = ceil_div(M, 20 * mr) < want ? ceil_div(M, 20 * mr) : want;
-  int64_t rows = ceil_div(ceil_div(M, n_rows), mr) * mr;
-  int64_t n_cols = ceil_div(want, ceil_div(M, rows));
-  int64_t most = ceil_div(N, 2 * nr);
-  if (n_cols > most) n_cols = most;
-  int64_t cols = ceil_div(ceil_div(N, n_cols), nr) * nr;
-  int64_t least = ceil_div(M, ceil_div(want, ceil_div(N, cols)));
-  if (least < rows) rows = ceil_div(least < 4 * mr ? 4 * mr : least, mr) * mr;
+static int64_t part(int64_t n, int64_t parts, int64_t align) { return ceil_div(ceil_div(n, parts), align) * align; }
+
+/* Enough tasks for 16 threads where the work allows (each is worth at least about 20 us). Rows are cut first and to at most
+ * ROWS_MAX, which keeps a task's part of A in L2; tiles stay at least min_rows x min_cols, since every task unpacks its own
+ * operands. */
+cg_tiling cg_tile_product(int64_t M, int64_t N, int64_t K, int64_t min_rows, int64_t min_cols) {
+  enum { TASKS = 24, ROWS_MAX = 240, ROW_ALIGN = 12, COL_ALIGN = 32 };
+  int64_t want = M * N / 1000 * K / 1000, down = 1, across = 1;
+  want = want < 1 ? 1 : want > TASKS ? TASKS : want;
+  for (;;) {
+    int64_t rows = part(M, down, ROW_ALIGN), cols = part(N, across, COL_ALIGN);
+    bool can_down = part(M, down + 1, ROW_ALIGN) >= min_rows, can_across = part(N, across + 1, COL_ALIGN) >= min_cols;
+    if (rows <= ROWS_MAX && ceil_div(M, rows) * ceil_div(N, cols) >= want) break;
+    if (rows > ROWS_MAX || (can_down && (rows >= cols || !can_across)))
+      down++;
+    else if (can_across)
+      across++;
+    else
+      break;
+  }
+  int64_t rows = part(M, down, ROW_ALIGN), cols = part(N, across, COL_ALIGN);
   if (rows > M) rows = M;
   if (cols > N) cols = N;
   return (cg_tiling){.rows = rows, .cols = cols, .n_rows = ceil_div(M, rows), .n_cols = ceil_div(N, cols)};
