@@ -6,6 +6,7 @@ int tt_cmd_new(int argc, char **argv);
 int tt_cmd_compile(int argc, char **argv);
 int tt_cmd_inspect(int argc, char **argv);
 int tt_cmd_run(int argc, char **argv);
+int tt_cmd_report(int argc, char **argv);
 int tt_cmd_list(int argc, char **argv);
 enum { TT_EXIT_OK = 0, TT_EXIT_ERROR = 1, TT_EXIT_USAGE = 2 };
 #endif

@@ -12,6 +12,7 @@ static const struct {
     {"compile", tt_cmd_compile, "compile an ONNX model into a trainer"},
     {"inspect", tt_cmd_inspect, "show the graph a recipe makes of a model"},
     {"run", tt_cmd_run, "run a model's forward pass in memory"},
+    {"report", tt_cmd_report, "compare training runs on one page"},
     {"list", tt_cmd_list, "list ops, passes, recipes, models or targets"},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
@@ -24,6 +25,7 @@ static void help(FILE *out) {
                "  tetrac new vit --image 28 --patch 4 --channels 1 --dim 96 --depth 4 --heads 4 -o vit.onnx\n"
                "  tetrac compile vit.onnx --recipe tetrajet -o trainer\n"
                "  ./trainer train --data fashion-mnist --epochs 5 --out run1\n"
+               "  tetrac report run1 -o report.html\n"
                "  ./trainer export --state run1/state.safetensors -o trained.onnx\n");
 }
 

@@ -3,7 +3,7 @@
 . "$(dirname "$0")/common.sh"
 expect 0 "$tetrac" --help
 says "tetrac compile"
-for c in new compile inspect run list; do expect 0 "$tetrac" $c --help; says "usage: tetrac $c"; done
+for c in new compile inspect run report list; do expect 0 "$tetrac" $c --help; says "usage: tetrac $c"; done
 for l in ops passes recipes models targets; do expect 0 "$tetrac" list $l; done
 expect 2 "$tetrac"
 expect 2 "$tetrac" frobnicate
