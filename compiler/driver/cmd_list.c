@@ -36,7 +36,7 @@ static int list_recipes(void) {
   const char *const *names = tt_recipe_list(dir, arena, &n);
   for (int i = 0; i < n; i++) {
     const tt_recipe *r = tt_recipe_load(names[i], dir, 0, NULL, arena, &diag);
-    if (r) printf("%-20s %s\n", names[i], r->summary ? r->summary : "");
+    if (r) printf("%-34s %s\n", names[i], r->summary ? r->summary : "");
   }
   int code = diag.errors ? TT_EXIT_ERROR : TT_EXIT_OK;
   tt_diag_free(&diag);
