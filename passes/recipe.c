@@ -437,7 +437,7 @@ void tt_recipe_defaults(tt_recipe *r) {
                    .ema_beta = 0.998,
                    .ema_from = 10,
                    .dampen_lambda = 0.01,
-                   .freeze_threshold = 0.02,
+                   .freeze_threshold = 0.05,
                    .freeze_momentum = 0.01,
                    .lr = 1e-3,
                    .min_lr = 1e-5,
