@@ -10,7 +10,8 @@
  * attention every branch is a block): so first-blocks and last-blocks can keep those at either end in float32.
  *
  * With ema rounding Q2 has two more operands, the state var `ema:<weight>` and the random input, whose step says whether
- * the average rules already: mx.quantize(w, ema, rng){from}. Runs after canonicalisation (it sees only `linear`) and before autodiff (mx.gemm's rule makes the backward). */
+ * the average rules already: mx.quantize(w, ema, rng){from}. Runs after canonicalisation (it sees only `linear`) and before
+ * autodiff (mx.gemm's rule makes the backward). */
 #include "passes/grad.h"
 #include "passes/pass.h"
 #include <fnmatch.h>

@@ -1,5 +1,6 @@
 /* Recipes: how to quantize, train and lay out. Plain ini files in passes/recipes/, every key overridable by
- * "section.key=value". A file may begin with [recipe] base = NAME|FILE: then it states only what differs from that recipe. Unknown keys, values out of range and combinations that do not fit together are refused by name. */
+ * "section.key=value". A file may begin with [recipe] base = NAME|FILE: then it states only what differs from that recipe.
+ * Unknown keys, values out of range and combinations that do not fit together are refused by name. */
 #ifndef TT_RECIPE_H
 #define TT_RECIPE_H
 #include "compiler/ir/qspec.h"

@@ -77,9 +77,12 @@ static void check(tt_format f, const char *target, uint32_t *r) {
     const uint8_t *scales = got.mx + tt_mx_scale_offset(&got.type);
     for (int i = 0; i < ROWS * COLS; i++) {
       int b = i / TT_MX_BLOCK, scale = searched_scale(f, w + b * TT_MX_BLOCK);
-      unsigned code = got.mx[i / 2] >> 4 * (i & 1) & 15, want = searched_code(f, w[i], tt_mx_scale_value((uint8_t)scale), ema[i]);
+      unsigned code = got.mx[i / 2] >> 4 * (i & 1) & 15,
+               want = searched_code(f, w[i], tt_mx_scale_value((uint8_t)scale), ema[i]);
       if (scales[b] != scale) fail_msg("%s: scale %d, expected %d", target, scales[b], scale);
-      if (code != want) fail_msg("%s: w %a, ema %a, scale %d: code %u, expected %u", target, (double)w[i], (double)ema[i], scale, code, want);
+      if (code != want)
+        fail_msg("%s: w %a, ema %a, scale %d: code %u, expected %u", target, (double)w[i], (double)ema[i], scale, code,
+                 want);
     }
     tt_arena_destroy(arena);
   }

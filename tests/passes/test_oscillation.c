@@ -11,8 +11,8 @@ static void use_recipe(tiny *t, const char *name, int n, const char *const *sets
 
 /* The tiny ViT under a recipe as a graph that trains. */
 static tt_graph *train_graph(tiny *t, const char *name, int n, const char *const *sets) {
-  static const char *const passes[] = {"lower_mx", "add_loss", "autodiff", "add_dampen", "add_optimizer",
-                                       "opt_fold", "lower_mx_mixed", "opt_cse", "opt_dce"};
+  static const char *const passes[] = {"lower_mx", "add_loss",       "autodiff", "add_dampen", "add_optimizer",
+                                       "opt_fold", "lower_mx_mixed", "opt_cse",  "opt_dce"};
   tiny_init(t);
   use_recipe(t, name, n, sets);
   tiny_vit(t);
@@ -59,7 +59,8 @@ static float *rounded(tiny *t, const tt_tensor *w, const tt_tensor *ema) {
 static void ema_follows_the_weights(void **state) {
   (void)state;
   tiny t;
-  tt_graph *g = train_graph(&t, "tetrajet-qema", 2, (const char *[]){"oscillation.ema-beta=0.75", "oscillation.ema-from=0"});
+  tt_graph *g =
+      train_graph(&t, "tetrajet-qema", 2, (const char *[]){"oscillation.ema-beta=0.75", "oscillation.ema-from=0"});
   assert_int_equal(tiny_count(g, TT_OP_ADAMW_EMA), N_WEIGHTS);
   tt_tensor *vars = tiny_vars(&t);
   for (int i = 0; i < N_WEIGHTS; i++) {
@@ -79,8 +80,37 @@ static void ema_follows_the_weights(void **state) {
   tiny_free(&t);
 }
 
-/* Before step `ema-from` the graph computes what tetrajet computes, from it on something else; every clone of the forward
- * reads the same average. */
+/* Evaluation and `grad` are clones of the same forward: the same average, the same logits. */
+static void every_clone_reads_the_average(void **state) {
+  (void)state;
+  static const char *const names[] = {"train", "grad", "eval"};
+  tiny t;
+  tiny_init(&t);
+  use_recipe(&t, "tetrajet-qema", 0, NULL);
+  tiny_vit(&t);
+  tiny_pass(&t, t.g, "lower_mx");
+  tt_graph *clone[3];
+  for (int i = 0; i < 3; i++) {
+    clone[i] = tt_graph_clone(t.g, names[i]);
+    tiny_pass(&t, clone[i], "add_loss");
+    if (i < 2) tiny_pass(&t, clone[i], "autodiff");
+    if (i < 1) tiny_pass(&t, clone[i], "add_optimizer");
+    tiny_pass(&t, clone[i], "lower_mx_mixed");
+  }
+  for (int step = 0; step <= 10; step += 10) {
+    const tt_tensor *logits[3];
+    for (int i = 0; i < 3; i++) {
+      tt_tensor *vars = tiny_vars(&t), *e = var(&t, vars, "ema:fc1.w");
+      for (int64_t k = 0; k < tt_type_count(&e->type); k++) e->d[k] = -e->d[k];
+      logits[i] = tiny_result(clone[i], tiny_eval(&t, clone[i], inputs_at(&t, clone[i], step), vars), "logits");
+    }
+    for (int i = 1; i < 3; i++)
+      assert_memory_equal(logits[0]->d, logits[i]->d, sizeof(double) * (size_t)tt_type_count(&logits[0]->type));
+  }
+  tiny_free(&t);
+}
+
+/* Before step `ema-from` the graph computes what tetrajet computes, from it on something else. */
 static void ema_rounding_begins_at_its_step(void **state) {
   (void)state;
   tiny t, plain;
@@ -91,7 +121,8 @@ static void ema_rounding_begins_at_its_step(void **state) {
     for (int64_t k = 0; k < tt_type_count(&e->type); k++) e->d[k] = -e->d[k];
   }
   for (int step = 9; step <= 10; step++) {
-    tt_tensor *mine = TT_NEW_N(t.arena, tt_tensor, t.m->vars.count), *theirs = TT_NEW_N(t.arena, tt_tensor, plain.m->vars.count);
+    tt_tensor *mine = TT_NEW_N(t.arena, tt_tensor, t.m->vars.count),
+              *theirs = TT_NEW_N(t.arena, tt_tensor, plain.m->vars.count);
     for (size_t i = 0; i < t.m->vars.count; i++) mine[i] = copy(&t, &vars[i]);
     for (size_t i = 0; i < plain.m->vars.count; i++) theirs[i] = copy(&plain, &their[i]);
     const tt_tensor *a = tiny_result(g, tiny_eval(&t, g, inputs_at(&t, g, step), mine), "logits");
@@ -247,9 +278,12 @@ static void ends_stay_float(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(ema_follows_the_weights),     cmocka_unit_test(ema_rounding_begins_at_its_step),
-      cmocka_unit_test(ema_wants_variables),         cmocka_unit_test(dampening_adds_its_gradient),
-      cmocka_unit_test(freezing_holds_what_oscillates), cmocka_unit_test(ends_stay_float)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(ema_follows_the_weights),
+                                     cmocka_unit_test(ema_rounding_begins_at_its_step),
+                                     cmocka_unit_test(every_clone_reads_the_average),
+                                     cmocka_unit_test(ema_wants_variables),
+                                     cmocka_unit_test(dampening_adds_its_gradient),
+                                     cmocka_unit_test(freezing_holds_what_oscillates),
+                                     cmocka_unit_test(ends_stay_float)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
