@@ -25,7 +25,7 @@ static cg_val batch_offset(cg_ctx *c, const tt_type *t, const tt_type *out, cg_v
 
 static cg_tiling tiling_of(const product *p) {
   if (p->batch >= 16) return (cg_tiling){.rows = p->M, .cols = p->N, .n_rows = 1, .n_cols = 1};
-  return cg_tile_product(p->M, p->N, p->K, 48, 64);
+  return cg_tile_product(p->M, p->N, p->K, p->gemm.a_cs == 1 ? 48 : 96, p->gemm.a_cs == 1 ? 64 : 96);
 }
 
 /* Small products of a batch share tasks, each worth some 20 us. */
