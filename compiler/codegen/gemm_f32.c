@@ -29,10 +29,14 @@ static bool packs_a(const cg_gemm *d) { return d->a_cs != 1; }
 static bool packs_whole_b(const cg_gemm *d) { return d->b_cs == 1 && d->N <= 512; }
 static int64_t packed_cols(const cg_gemm *d) { return packs_whole_b(d) ? ceil_div(d->N, NR_MAX) * NR_MAX : NR_MAX; }
 
+/* Floats from one packed tile or panel of width n to the next: a line more than it holds, so that they do not all start in
+ * the same cache set. */
+static int64_t apart(const cg_gemm *d, int64_t n) { return chunk_of(d->K) * n + 16; }
+
 /* Room for the rows of A that are packed: all of them, or just the incomplete last tile; and an overhanging vector. */
 static uint64_t a_bytes(const cg_gemm *d) {
   int64_t rows = packs_a(d) ? d->M + MR_MAX : MR_MAX;
-  return (uint64_t)(rows * chunk_of(d->K) + NR_MAX) * 4;
+  return (uint64_t)(ceil_div(rows, 6) * apart(d, 6) + NR_MAX) * 4;
 }
 
 /* The innermost loop: out[m,n] = src[m,n] + alpha * sum over k < kc of a(m,k) b(k,n), for m < rows <= mr, n < cols <= nr.
@@ -127,28 +131,37 @@ static bool pack_begin(cg_ctx *c, cg_shared *s, const char *kind, int width) {
   return cg_shared_begin(c, s, name, P_COUNT, types);
 }
 
+/* `count` (NULL: width) floats from src to dst, zeros behind them up to width. */
+static void copy_panel_row(cg_ctx *c, int width, cg_val src, cg_val dst, cg_val count) {
+  for (int j = 0; j < width; j += c->W) {
+    cg_val room = cg_i64(c, width - j), left = count ? cg_min(c, cg_sub(c, count, cg_i64(c, j)), room) : room;
+    cg_val x = cg_load_n(c, cg_addr(c, c->f32, src, j), left, cg_vf(c, 0));
+    cg_store_n(c, x, cg_addr(c, c->f32, dst, j), room);
+  }
+}
+
 /* src(k, j) at src + k*stride + j: whole rows are read one after the other, as far as they go, so that the hardware's
  * prefetch and the TLB see one stream; the next rows are asked for by hand, since a stride may leave the page. */
 static cg_val pack_rows(cg_ctx *c, int width) {
-  enum { AHEAD = 4 };
+  enum { AHEAD = 8 };
   cg_shared s;
   if (!pack_begin(c, &s, "rows", width)) return s.fn;
+  cg_val used = cg_shared_arg(&s, P_COUNT_USED), apart = cg_shared_arg(&s, P_APART);
+  cg_val rest = cg_rem(c, used, cg_i64(c, width)), whole = cg_sub(c, used, rest);
   cg_loop l, panel;
   cg_loop_begin(c, &l, cg_i64(c, 0), cg_shared_arg(&s, P_KC), 1, 0, NULL);
   cg_val row = cg_gep(c, c->f32, cg_shared_arg(&s, P_SRC), cg_mul(c, l.i, cg_shared_arg(&s, P_STRIDE)));
   cg_val to = cg_gep(c, c->f32, cg_shared_arg(&s, P_DST), cg_mul(c, l.i, cg_i64(c, width)));
   cg_val next = cg_gep(c, c->f32, row, cg_mul(c, cg_shared_arg(&s, P_STRIDE), cg_i64(c, AHEAD)));
-  cg_loop_begin(c, &panel, cg_i64(c, 0), cg_shared_arg(&s, P_COUNT_USED), width, 1, &to);
-  cg_val src = cg_gep(c, c->f32, row, panel.i), dst = panel.carry[0];
-  cg_prefetch(c, cg_gep(c, c->f32, next, panel.i));
-  for (int j = 0; j < width; j += c->W) {
-    cg_val left = cg_sub(c, cg_sub(c, cg_shared_arg(&s, P_COUNT_USED), panel.i), cg_i64(c, j));
-    if (j + c->W > width) left = cg_min(c, left, cg_i64(c, width - j));
-    cg_val x = cg_load_n(c, cg_addr(c, c->f32, src, j), left, cg_vf(c, 0));
-    cg_store_n(c, x, cg_addr(c, c->f32, dst, j), cg_i64(c, width - j));
-  }
-  to = cg_gep(c, c->f32, dst, cg_shared_arg(&s, P_APART));
+  cg_loop_begin(c, &panel, cg_i64(c, 0), whole, width, 1, &to);
+  for (int j = 0; j < width; j += 16) cg_prefetch(c, cg_addr(c, c->f32, cg_gep(c, c->f32, next, panel.i), j));
+  copy_panel_row(c, width, cg_gep(c, c->f32, row, panel.i), panel.carry[0], NULL);
+  to = cg_gep(c, c->f32, panel.carry[0], apart);
   cg_loop_end(&panel, &to);
+  cg_if f;
+  cg_if_begin(c, &f, cg_icmp(c, LLVMIntSGT, rest, cg_i64(c, 0)));
+  copy_panel_row(c, width, cg_gep(c, c->f32, row, whole), panel.carry[0], rest);
+  cg_if_end(&f);
   cg_loop_end(&l, NULL);
   cg_shared_end(&s);
   return s.fn;
@@ -214,7 +227,7 @@ static void emit_pack_a(state *s) {
   const cg_gemm *d = s->d;
   cg_val a = cg_gep(c, c->f32, d->a, cg_mul(c, s->k0, cg_i64(c, d->a_cs)));
   if (packs_a(d)) {
-    cg_val args[] = {a, cg_i64(c, d->a_cs), s->kc, s->m, s->pa, cg_i64(c, chunk_of(d->K) * s->t.mr)};
+    cg_val args[] = {a, cg_i64(c, d->a_cs), s->kc, s->m, s->pa, cg_i64(c, apart(d, s->t.mr))};
     cg_shared_call(c, pack_rows(c, s->t.mr), P_COUNT, args);
     return;
   }
@@ -251,7 +264,7 @@ static void emit_rows(state *s, cg_val j, cg_val cols) {
   cg_loop i;
   if (packs_a(d)) {
     cg_loop_begin(c, &i, cg_i64(c, 0), s->m, mr, 0, NULL);
-    cg_val a = cg_gep(c, c->f32, s->pa, cg_mul(c, i.i, cg_i64(c, chunk_of(d->K))));
+    cg_val a = cg_gep(c, c->f32, s->pa, cg_mul(c, cg_div(c, i.i, cg_i64(c, mr)), cg_i64(c, apart(d, mr))));
     emit_tile(s, packed, a, i.i, cg_min(c, cg_sub(c, s->m, i.i), cg_i64(c, mr)), j, cols);
     cg_loop_end(&i, NULL);
     return;
@@ -275,8 +288,8 @@ static void emit_pack_b(state *s, cg_val j, cg_val cols) {
   const cg_gemm *d = s->d;
   bool by_rows = d->b_cs == 1;
   cg_val at = cg_add(c, cg_mul(c, s->k0, cg_i64(c, d->b_rs)), cg_mul(c, j, cg_i64(c, d->b_cs)));
-  cg_val args[] = {cg_gep(c, c->f32, d->b, at),        cg_i64(c, by_rows ? d->b_rs : d->b_cs), s->kc, cols, s->pb,
-                   cg_i64(c, chunk_of(d->K) * s->t.nr)};
+  cg_val args[] = {cg_gep(c, c->f32, d->b, at), cg_i64(c, by_rows ? d->b_rs : d->b_cs), s->kc, cols, s->pb,
+                   cg_i64(c, apart(d, s->t.nr))};
   cg_shared_call(c, by_rows ? pack_rows(c, s->t.nr) : pack_cols(c, s->t.nr), P_COUNT, args);
 }
 
@@ -284,7 +297,7 @@ static void emit_panel(state s, cg_val j) {
   cg_ctx *c = s.c;
   cg_val cols = cg_min(c, cg_sub(c, s.n, j), cg_i64(c, s.t.nr));
   if (packs_whole_b(s.d))
-    s.pb = cg_gep(c, c->f32, s.pb, cg_mul(c, j, cg_i64(c, chunk_of(s.d->K))));
+    s.pb = cg_gep(c, c->f32, s.pb, cg_mul(c, cg_div(c, j, cg_i64(c, s.t.nr)), cg_i64(c, apart(s.d, s.t.nr))));
   else
     emit_pack_b(&s, j, cols);
   emit_rows(&s, j, cols);
@@ -292,7 +305,7 @@ static void emit_panel(state s, cg_val j) {
 
 uint64_t cg_gemm_f32(cg_kernel *k, const cg_gemm *d, uint64_t scratch_at) {
   TT_ASSERT((d->a_rs == 1 || d->a_cs == 1) && (d->b_rs == 1 || d->b_cs == 1) && !(d->accumulate && d->bias));
-  uint64_t b_bytes = (uint64_t)(packed_cols(d) * chunk_of(d->K)) * 4, bytes = (b_bytes + a_bytes(d) + 63) / 64 * 64;
+  uint64_t b_bytes = (uint64_t)(packed_cols(d) / 16 * apart(d, 16)) * 4, bytes = (b_bytes + a_bytes(d) + 63) / 64 * 64;
   if (!k) return bytes;
   cg_ctx *c = k->c;
   state s = {.c = c, .d = d, .t = tile_shape(c)};
