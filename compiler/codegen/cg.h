@@ -203,7 +203,7 @@ typedef struct cg_gemm {
   cg_val a, b, out;        /* pointers */
   int64_t a_rs, a_cs, b_rs, b_cs, c_rs;
   cg_val m_count;
-  cg_val n_count;          /* likewise columns (i64, <= N), or NULL */
+  cg_val n_count, k_count; /* likewise columns and the reduction (i64, <= N, <= K), or NULL */
   cg_val bias;             /* pointer to N floats added to every row, or NULL */
   double alpha;
   bool accumulate;

@@ -1,5 +1,7 @@
-/* matmul and linear: float32 products cut into tasks over batch, rows and columns; each task is one cg_gemm_f32 over the
- * whole reduction axis, so that no sum depends on how many threads there are. */
+/* matmul and linear: float32 products cut into tasks over batch, rows and columns, each one cg_gemm_f32. Weight gradients
+ * reduce over all tokens and have few elements: there the reduction is cut as well, since every tile of C would read whole
+ * columns of both operands from memory; the parts are summed by a second launch, in order. All cuts follow from shapes, so
+ * that no sum depends on how many threads there are. */
 #include "compiler/codegen/gemm.h"
 
 /* One product as the emitter sees it: out[b] = op(A[b]) op(B[b]) for b in the broadcast leading dimensions. */
@@ -23,9 +25,42 @@ static cg_val batch_offset(cg_ctx *c, const tt_type *t, const tt_type *out, cg_v
   return offset;
 }
 
-static cg_tiling tiling_of(const product *p) {
-  if (p->batch >= 16) return (cg_tiling){.rows = p->M, .cols = p->N, .n_rows = 1, .n_cols = 1};
-  return cg_tile_product(p->M, p->N, p->K, p->gemm.a_cs == 1 ? 48 : 96, p->gemm.a_cs == 1 ? 64 : 96);
+/* How a product is cut: the tiling of C and parts of the reduction, each `depth` long but the last. */
+typedef struct cut {
+  cg_tiling t;
+  int64_t parts, depth;
+} cut;
+
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* The cut with the least memory traffic, counted in floats, among those with enough tasks whose packed operands fit L2. */
+static cut deep_cut(int64_t M, int64_t N, int64_t K) {
+  enum { TASKS = 16, ROWS_MAX = 600, COLS_MAX = 512, DEPTH_MIN = 512 };
+  cut best = {.t = cg_tile_product(M, N, K, 96, 96), .parts = 1, .depth = K};
+  int64_t least_traffic = INT64_MAX, want = least(TASKS, M * N / 1000 * K / 4000 + 1);
+  for (int64_t down = 1; down <= 16; down++)
+    for (int64_t across = 1; across <= 8; across++) {
+      int64_t rows = least(M, ceil_div(ceil_div(M, down), 12) * 12),
+              cols = least(N, ceil_div(ceil_div(N, across), 32) * 32);
+      cg_tiling t = {.rows = rows, .cols = cols, .n_rows = ceil_div(M, rows), .n_cols = ceil_div(N, cols)};
+      int64_t depth = ceil_div(ceil_div(K, ceil_div(want, t.n_rows * t.n_cols)), 256) * 256;
+      if (depth < DEPTH_MIN) depth = DEPTH_MIN;
+      if (rows > ROWS_MAX || cols > COLS_MAX || depth >= K) continue;
+      int64_t parts = ceil_div(K, depth), traffic = M * K * t.n_cols + N * K * t.n_rows + 3 * M * N * parts;
+      if (traffic >= least_traffic) continue;
+      least_traffic = traffic;
+      best = (cut){.t = t, .parts = parts, .depth = depth};
+    }
+  return best;
+}
+
+static cut cut_of(const product *p) {
+  if (p->batch == 1 && p->gemm.a_cs != 1) return deep_cut(p->M, p->N, p->K);
+  cut whole = {.parts = 1, .depth = p->K};
+  whole.t = p->batch >= 16 ? (cg_tiling){.rows = p->M, .cols = p->N, .n_rows = 1, .n_cols = 1}
+                           : cg_tile_product(p->M, p->N, p->K, 48, 64);
+  return whole;
 }
 
 /* Small products of a batch share tasks, each worth some 20 us. */
@@ -34,20 +69,29 @@ static int64_t batch_grain(const product *p, cg_tiling t) {
   return cg_grain(p->batch, p->M * p->N * p->K / 128 + 1, 1);
 }
 
-/* Tile (row, col) of batch item `at`. */
-static void emit_tile(cg_kernel *k, const product *p, cg_tiling t, cg_val at, cg_val row, cg_val col) {
+/* Tile (row, col) of batch item `at`, or of part `at` of the reduction, which goes to the workspace. */
+static void emit_tile(cg_kernel *k, const product *p, const cut *how, cg_val at, cg_val row, cg_val col) {
   cg_ctx *c = k->c;
   cg_gemm g = p->gemm;
+  cg_tiling t = how->t;
   cg_val i = cg_mul(c, row, cg_i64(c, t.rows)), j = cg_mul(c, col, cg_i64(c, t.cols));
   g.M = t.rows;
   g.N = t.cols;
-  g.K = p->K;
+  g.K = how->depth;
   if (p->M % t.rows) g.m_count = cg_min(c, cg_i64(c, t.rows), cg_sub(c, cg_i64(c, p->M), i));
   if (p->N % t.cols) g.n_count = cg_min(c, cg_i64(c, t.cols), cg_sub(c, cg_i64(c, p->N), j));
   cg_val a = cg_in(k, 0), b = cg_in(k, 1), out = cg_out(k, 0);
   if (p->batch > 1) {
     a = cg_gep(c, c->f32, a, batch_offset(c, p->a, p->out, at));
     b = cg_gep(c, c->f32, b, batch_offset(c, p->b, p->out, at));
+    out = cg_gep(c, c->f32, out, cg_mul(c, at, cg_i64(c, p->M * p->N)));
+  }
+  if (how->parts > 1) {
+    cg_val first = cg_mul(c, at, cg_i64(c, how->depth));
+    g.k_count = cg_min(c, cg_i64(c, how->depth), cg_sub(c, cg_i64(c, p->K), first));
+    a = cg_gep(c, c->f32, a, cg_mul(c, first, cg_i64(c, g.a_cs)));
+    b = cg_gep(c, c->f32, b, cg_mul(c, first, cg_i64(c, g.b_rs)));
+    out = cg_work(k, 0, (uint64_t)(how->parts * p->M * p->N) * sizeof(float));
     out = cg_gep(c, c->f32, out, cg_mul(c, at, cg_i64(c, p->M * p->N)));
   }
   g.a = cg_gep(c, c->f32, a, cg_mul(c, i, cg_i64(c, g.a_rs)));
@@ -57,9 +101,37 @@ static void emit_tile(cg_kernel *k, const product *p, cg_tiling t, cg_val at, cg
   cg_gemm_f32(k, &g, 0);
 }
 
+/* out = sum over the parts, in ascending order. */
+static void sum_parts(cg_kernel *k, int64_t parts, int64_t count, int64_t grain) {
+  cg_ctx *c = k->c;
+  cg_val work = cg_work(k, 0, (uint64_t)(parts * count) * sizeof(float)), out = cg_out(k, 0);
+  cg_range r = cg_task_range(k, count, grain);
+  cg_loop at, part;
+  cg_loop_begin(c, &at, r.begin, r.end, c->W, 0, NULL);
+  cg_val left = cg_sub(c, r.end, at.i);
+  cg_loop_begin(c, &part, cg_i64(c, 0), cg_i64(c, parts), 1, 1, (cg_val[]){cg_vf(c, 0)});
+  cg_val from = cg_gep(c, c->f32, work, cg_add(c, cg_mul(c, part.i, cg_i64(c, count)), at.i));
+  cg_val sum = cg_add(c, part.carry[0], cg_load_n(c, from, left, cg_vf(c, 0)));
+  cg_loop_end(&part, &sum);
+  cg_store_n(c, part.carry[0], cg_gep(c, c->f32, out, at.i), left);
+  cg_loop_end(&at, NULL);
+}
+
+static void launch_sum(cg_node *x, const product *p, int64_t parts) {
+  int64_t count = p->M * p->N, grain = cg_grain(count, 1 + parts / 2, 64);
+  cg_kernel *k = cg_kernel_begin(x, "sum");
+  if (k) {
+    sum_parts(k, parts, count, grain);
+    cg_kernel_end(k);
+  }
+  cg_launch(x, "sum", ceil_div(count, grain));
+}
+
 static bool emit_product(cg_node *x, const product *p) {
-  cg_tiling t = tiling_of(p);
-  int64_t tiles = t.n_rows * t.n_cols, grain = batch_grain(p, t);
+  cut how = cut_of(p);
+  cg_tiling t = how.t;
+  int64_t tiles = t.n_rows * t.n_cols, grain = batch_grain(p, t), items = p->batch > 1 ? p->batch : how.parts;
+  if (how.parts > 1) grain = 1;
   cg_kernel *k = cg_kernel_begin(x, "");
   if (k) {
     cg_ctx *c = k->c;
@@ -67,13 +139,14 @@ static bool emit_product(cg_node *x, const product *p) {
     cg_val row = cg_div(c, tile, cg_i64(c, t.n_cols)), col = cg_rem(c, tile, cg_i64(c, t.n_cols));
     cg_loop l;
     cg_val begin = cg_mul(c, first, cg_i64(c, grain));
-    cg_val end = cg_min(c, cg_add(c, begin, cg_i64(c, grain)), cg_i64(c, p->batch));
+    cg_val end = cg_min(c, cg_add(c, begin, cg_i64(c, grain)), cg_i64(c, items));
     cg_loop_begin(c, &l, begin, end, 1, 0, NULL);
-    emit_tile(k, p, t, l.i, row, col);
+    emit_tile(k, p, &how, l.i, row, col);
     cg_loop_end(&l, NULL);
     cg_kernel_end(k);
   }
-  cg_launch(x, "", (p->batch + grain - 1) / grain * tiles);
+  cg_launch(x, "", ceil_div(items, grain) * tiles);
+  if (how.parts > 1) launch_sum(x, p, how.parts);
   return true;
 }
 

@@ -315,9 +315,10 @@ uint64_t cg_gemm_f32(cg_kernel *k, const cg_gemm *d, uint64_t scratch_at) {
   s.n = d->n_count ? d->n_count : cg_i64(c, d->N);
   s.whole_m = cg_sub(c, s.m, LLVMBuildSRem(c->b, s.m, cg_i64(c, s.t.mr), ""));
   cg_loop chunk, panel;
-  cg_loop_begin(c, &chunk, cg_i64(c, 0), cg_i64(c, d->K), chunk_of(d->K), 0, NULL);
+  cg_val K = d->k_count ? d->k_count : cg_i64(c, d->K);
+  cg_loop_begin(c, &chunk, cg_i64(c, 0), K, chunk_of(d->K), 0, NULL);
   s.k0 = chunk.i;
-  s.kc = cg_min(c, cg_sub(c, cg_i64(c, d->K), s.k0), cg_i64(c, chunk_of(d->K)));
+  s.kc = cg_min(c, cg_sub(c, K, s.k0), cg_i64(c, chunk_of(d->K)));
   emit_pack_a(&s);
   if (packs_whole_b(d)) emit_pack_b(&s, cg_i64(c, 0), s.n);
   cg_loop_begin(c, &panel, cg_i64(c, 0), s.n, s.t.nr, 0, NULL);

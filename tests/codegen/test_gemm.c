@@ -48,7 +48,8 @@ static void test_matmul(void **state) {
       {TT_OP_MATMUL, 0, 0, 1, 1, 1, 0, 0, 0},      {TT_OP_MATMUL, 0, 0, 5, 7, 3, 0, 1, 0},
       {TT_OP_MATMUL, 0, 0, 65, 67, 130, 0, 0, 0},  {TT_OP_MATMUL, 0, 0, 65, 67, 130, 0, 1, 0},
       {TT_OP_MATMUL, 0, 0, 65, 67, 130, 1, 0, 0},  {TT_OP_MATMUL, 0, 0, 65, 67, 130, 1, 1, 0},
-      {TT_OP_MATMUL, 0, 0, 96, 64, 1500, 1, 0, 0}, {TT_OP_MATMUL, 0, 0, 300, 100, 600, 0, 0, 0},
+      {TT_OP_MATMUL, 0, 0, 96, 64, 1500, 1, 0, 0}, {TT_OP_MATMUL, 0, 0, 100, 70, 2111, 1, 0, 0},
+      {TT_OP_MATMUL, 0, 0, 300, 100, 600, 0, 0, 0},
   };
   sweep(shapes, sizeof shapes / sizeof shapes[0]);
 }
