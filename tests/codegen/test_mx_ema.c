@@ -1,11 +1,11 @@
 /* Q-EMA in generated code against a reference that tries all codes: of the values of the grid that enclose w/S, the one
- * nearer to the moving average, which may lie anywhere. Millions of weights, every kind of average. */
+ * nearer to the moving average, which may lie anywhere. Ten million weights, every kind of average. */
 #include <math.h>
 #include <string.h>
 #include "compiler/ir/mx.h"
 #include "jit_case.h"
 
-enum { ROWS = 256, COLS = 1056, ROUNDS = 4 };
+enum { ROWS = 256, COLS = 1056, ROUNDS = 10 };
 
 static const double grids[TT_FORMAT_COUNT][8] = {{0, 0.5, 1, 1.5, 2, 3, 4, 6}, {0, 0.25, 0.5, 1, 2, 4, 8, 16}};
 
