@@ -50,6 +50,7 @@ tt_value tt_build_mx_quantize(tt_builder *b, tt_op op, tt_value x, tt_qspec q, b
  * shape. */
 tt_value tt_quantized_weight(const tt_graph *g, uint32_t var);
 tt_value tt_build_quantized_values(tt_builder *b, uint32_t var);
+tt_value tt_build_values(tt_builder *b, tt_value mx, const tt_type *type); /* dequantized, in the shape of `type` */
 /* The state var `prefix``param`, of the parameter's type, made at first use; starts as a copy of var `copy_of`, or zero. */
 uint32_t tt_state_var(tt_module *m, const char *prefix, uint32_t param, uint32_t copy_of);
 #endif

@@ -32,11 +32,15 @@ tt_value tt_quantized_weight(const tt_graph *g, uint32_t var) {
   return TT_NONE;
 }
 
+tt_value tt_build_values(tt_builder *b, tt_value mx, const tt_type *type) {
+  tt_value q = tt_build1(b, TT_OP_MX_DEQUANTIZE, mx, 0, NULL);
+  tt_attr shape = tt_attr_ints(b->g, TT_A_SHAPE, type->rank, type->dim);
+  return type->rank == 2 ? q : tt_build1(b, TT_OP_RESHAPE, q, 1, &shape);
+}
+
 tt_value tt_build_quantized_values(tt_builder *b, uint32_t var) {
   const tt_type type = b->g->module->vars.data[var].type;
-  tt_value q = tt_build1(b, TT_OP_MX_DEQUANTIZE, tt_quantized_weight(b->g, var), 0, NULL);
-  tt_attr shape = tt_attr_ints(b->g, TT_A_SHAPE, type.rank, type.dim);
-  return type.rank == 2 ? q : tt_build1(b, TT_OP_RESHAPE, q, 1, &shape);
+  return tt_build_values(b, tt_quantized_weight(b->g, var), &type);
 }
 
 uint32_t tt_state_var(tt_module *m, const char *prefix, uint32_t param, uint32_t copy_of) {

@@ -14,14 +14,15 @@ typedef struct key {
   const char *section, *name; /* section "q": a row of each of [q1] .. [q6], its field inside tt_qspec */
   key_kind kind;
   size_t offset, bytes;
-  const char *const *names; /* ENUM and BOOL: the values by number, NULL-terminated */
+  const char *const *names; /* ENUM and BOOL: the values by number, NULL-terminated; INT: a word for 0, or NULL */
   double low, high;         /* REAL, INT: both allowed, but for the open ends below */
   bool open_low, open_high;
 } key;
 
 static const char *const no_yes[] = {"no", "yes", NULL};
 static const char *const selects[] = {"none", "block-linears", "all-linears", "pattern", NULL};
-static const char *const controls[] = {"none", "ema", "dampen", "freeze", NULL};
+static const char *const controls[] = {"none", "ema", "dampen", "freeze", "qramping", NULL};
+static const char *const epochs_or_steps[] = {"epoch", NULL};
 static const char *const formats[] = {"e2m1", "e3m0", NULL};
 static const char *const scales[] = {"ceil", "floor", NULL};
 static const char *const roundings[] = {"nearest", "stochastic", "ema", NULL};
@@ -53,6 +54,10 @@ static const key keys[] = {
     {"oscillation", "dampen-lambda", KEY_REAL, RECIPE(dampen_lambda), NULL, 0, INFINITY, true, true},
     {"oscillation", "freeze-threshold", KEY_REAL, RECIPE(freeze_threshold), NULL, 0, 1, true, true},
     {"oscillation", "freeze-momentum", KEY_REAL, RECIPE(freeze_momentum), NULL, 0, 1, true, false},
+    {"oscillation", "ramp-k1", KEY_REAL, RECIPE(ramp_k1), NULL, 0, INFINITY, true, true},
+    {"oscillation", "ramp-k2", KEY_INT, RECIPE(ramp_k2), NULL, 0, 1e6, false, false},
+    {"oscillation", "ramp-t0", KEY_INT, RECIPE(ramp_t0), NULL, 1, 1e6, false, false},
+    {"oscillation", "ramp-every", KEY_INT, RECIPE(ramp_every), epochs_or_steps, 1, 9e15, false, false},
     {"optimizer", "lr", KEY_REAL, RECIPE(lr), NULL, 0, INFINITY, false, true},
     {"optimizer", "min-lr", KEY_REAL, RECIPE(min_lr), NULL, 0, INFINITY, false, true},
     {"optimizer", "beta1", KEY_REAL, RECIPE(beta1), NULL, 0, 1, false, true},
@@ -160,6 +165,10 @@ static bool in_range(const key *k, double x) {
 
 static bool set_number(reader *rd, const key *k, void *field, const char *section, const char *value) {
   char *end = NULL, high[32] = "";
+  if (k->names && strcmp(value, k->names[0]) == 0) {
+    *(int64_t *)field = 0;
+    return true;
+  }
   double x = k->kind == KEY_REAL ? strtod(value, &end) : (double)strtoll(value, &end, 10);
   if (end != value && !*end && in_range(k, x)) {
     if (k->kind == KEY_REAL)
@@ -169,8 +178,9 @@ static bool set_number(reader *rd, const key *k, void *field, const char *sectio
     return true;
   }
   if (isfinite(k->high)) snprintf(high, sizeof high, " and %s %g", k->open_high ? "below" : "at most", k->high);
-  tt_error(rd->diag, rd->loc, "%s.%s is '%s', expected %s %s %g%s", section, k->name, value,
-           k->kind == KEY_REAL ? "a number" : "a whole number", k->open_low ? "above" : "of at least", k->low, high);
+  tt_error(rd->diag, rd->loc, "%s.%s is '%s', expected %s%s%s %s %g%s", section, k->name, value,
+           k->names ? k->names[0] : "", k->names ? " or " : "", k->kind == KEY_REAL ? "a number" : "a whole number",
+           k->open_low ? "above" : "of at least", k->low, high);
   return false;
 }
 
@@ -378,7 +388,11 @@ static void check_control(const reader *rd) {
   const tt_qspec *q2 = &r->q[1];
   const char *control = controls[r->control];
   bool ema = q2->on && q2->rounding == TT_EMA;
-  if (ema && r->control != TT_CONTROL_EMA)
+  if (ema && r->control == TT_CONTROL_RAMP)
+    tt_error(rd->diag, rd->loc,
+             "q2.rounding = ema (Q-EMA) and oscillation.control = qramping (Q-Ramping) exclude each other: its calibrations "
+             "measure rounding to nearest; take one of them");
+  else if (ema && r->control != TT_CONTROL_EMA)
     tt_error(rd->diag, rd->loc,
              "q2.rounding = ema needs oscillation.control = ema, which keeps the moving average, but that is %s", control);
   if (r->control == TT_CONTROL_NONE || (ema && r->control == TT_CONTROL_EMA)) return;
@@ -439,6 +453,9 @@ void tt_recipe_defaults(tt_recipe *r) {
                    .dampen_lambda = 0.01,
                    .freeze_threshold = 0.05,
                    .freeze_momentum = 0.01,
+                   .ramp_k1 = 16,
+                   .ramp_k2 = 5,
+                   .ramp_t0 = 30,
                    .lr = 1e-3,
                    .min_lr = 1e-5,
                    .beta1 = 0.9,
@@ -478,6 +495,13 @@ static void print_real(tt_strbuf *out, double x) {
   tt_strbuf_printf(out, "%s", text);
 }
 
+static void print_int(tt_strbuf *out, const key *k, int64_t x) {
+  if (x == 0 && k->names)
+    tt_strbuf_printf(out, "%s", k->names[0]);
+  else
+    tt_strbuf_printf(out, "%lld", (long long)x);
+}
+
 static void print_key(tt_strbuf *out, const key *k, const void *base) {
   const void *field = (const char *)base + k->offset;
   tt_strbuf_printf(out, "%s = ", k->name);
@@ -487,7 +511,7 @@ static void print_key(tt_strbuf *out, const key *k, const void *base) {
   case KEY_BOOL:
   case KEY_ENUM: tt_strbuf_printf(out, "%s", k->names[load_number(field, k->bytes)]); break;
   case KEY_REAL: print_real(out, *(const double *)field); break;
-  case KEY_INT: tt_strbuf_printf(out, "%lld", (long long)*(const int64_t *)field); break;
+  case KEY_INT: print_int(out, k, *(const int64_t *)field); break;
   }
   tt_strbuf_printf(out, "\n");
 }

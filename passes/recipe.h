@@ -10,7 +10,7 @@
 
 typedef enum { TT_LAYERS_NONE, TT_LAYERS_BLOCK, TT_LAYERS_ALL, TT_LAYERS_PATTERN } tt_layers;
 /* What is done about weights that oscillate between two 4-bit values (NUMERICS 6). */
-typedef enum { TT_CONTROL_NONE, TT_CONTROL_EMA, TT_CONTROL_DAMPEN, TT_CONTROL_FREEZE } tt_control;
+typedef enum { TT_CONTROL_NONE, TT_CONTROL_EMA, TT_CONTROL_DAMPEN, TT_CONTROL_FREEZE, TT_CONTROL_RAMP } tt_control;
 
 typedef struct tt_recipe {
   const char *name;
@@ -23,6 +23,9 @@ typedef struct tt_recipe {
   tt_control control;       /* [oscillation] */
   double ema_beta, dampen_lambda, freeze_threshold, freeze_momentum;
   int64_t ema_from;         /* step from which on ema rounding is used */
+  double ramp_k1;           /* periods are ramp_k2 * floor(R / ramp_k1) + 1 steps */
+  int64_t ramp_k2, ramp_t0; /* ramp_t0: steps of a calibration */
+  int64_t ramp_every;       /* steps from one calibration to the next; 0: an epoch */
   tt_qspec q[6];            /* [q1] .. [q6]: format, scale, rounding, source; or enabled = no */
   double lr, min_lr, beta1, beta2, eps, weight_decay, clip_norm; /* [optimizer] */
   double warmup_epochs;

@@ -76,7 +76,7 @@ static cg_val const_patch(cg_ctx *c, const trt_patch *p) {
 cg_val cg_const_defaults(cg_ctx *c, const trt_defaults *d) {
   fields f = {0};
   const double reals[] = {d->lr, d->min_lr, d->beta1, d->beta2, d->eps, d->weight_decay, d->clip_norm, d->label_smoothing, d->warmup_epochs};
-  const int64_t ints[] = {d->epochs, d->seed, d->cosine};
+  const int64_t ints[] = {d->epochs, d->seed, d->cosine, d->calibration_steps, d->calibration_every};
   for (size_t i = 0; i < sizeof reals / sizeof *reals; i++) add_f64(c, &f, reals[i]);
   for (size_t i = 0; i < sizeof ints / sizeof *ints; i++) add_u64(c, &f, (uint64_t)ints[i]);
   return close_struct(c, &f);

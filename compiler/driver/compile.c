@@ -5,8 +5,10 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char *const entry_names[] = {"train", "grad", "eval"};
-enum { N_ENTRIES = sizeof entry_names / sizeof *entry_names };
+/* What every trainer has; with Q-Ramping, also what its calibrations run. "ramp" is no clone of the forward graph. */
+static const char *const entry_names[] = {"train", "grad", "eval", "calibrate", "ramp"};
+
+static int entry_count(const tt_recipe *r) { return r->control == TT_CONTROL_RAMP ? 5 : 3; }
 
 /* First of the candidates, relative to the executable's folder, that exists. */
 static const char *beside_executable(tt_arena *arena, int n, const char *const *candidates) {
@@ -63,8 +65,9 @@ bool tt_session_open(tt_session *s, const tt_request *r, bool entries) {
   tt_manager m = {.recipe = s->recipe, .diag = &s->diag, .stop_after = r->after};
   tt_graph *forward = s->shown;
   TT_TRY(tt_run_pipeline(&m, forward, "forward"));
-  for (int i = 0; entries && i < N_ENTRIES && !m.stopped; i++) {
-    s->shown = tt_graph_clone(forward, entry_names[i]);
+  for (int i = 0; entries && i < entry_count(s->recipe) && !m.stopped; i++) {
+    bool empty = strcmp(entry_names[i], "ramp") == 0;
+    s->shown = empty ? tt_graph_create(s->module, entry_names[i]) : tt_graph_clone(forward, entry_names[i]);
     TT_TRY(tt_run_pipeline(&m, s->shown, entry_names[i]));
   }
   if (entries && !m.stopped) s->shown = tt_module_find_graph(s->module, "train");
@@ -97,7 +100,9 @@ static uint64_t fingerprint(const tt_module *m) {
 static trt_defaults defaults_of(const tt_recipe *r) {
   return (trt_defaults){.lr = r->lr, .min_lr = r->min_lr, .beta1 = r->beta1, .beta2 = r->beta2, .eps = r->eps,
                         .weight_decay = r->weight_decay, .clip_norm = r->clip_norm, .label_smoothing = r->label_smoothing,
-                        .warmup_epochs = r->warmup_epochs, .epochs = r->epochs, .seed = r->seed, .cosine = r->cosine};
+                        .warmup_epochs = r->warmup_epochs, .epochs = r->epochs, .seed = r->seed, .cosine = r->cosine,
+                        .calibration_steps = r->control == TT_CONTROL_RAMP ? r->ramp_t0 : 0,
+                        .calibration_every = r->ramp_every};
 }
 
 static uint64_t batch_of(const tt_module *m) {
@@ -116,7 +121,7 @@ bool tt_session_emit(tt_session *s, const cg_target *target, cg_format format, u
   tt_recipe_print(s->recipe, &recipe);
   cg_program p = {.module = s->module,
                   .entries = entry_names,
-                  .n_entries = N_ENTRIES,
+                  .n_entries = entry_count(s->recipe),
                   .recipe_text = recipe.data,
                   .info_json = tt_info_json(s->module, s->recipe, s->arena),
                   .defaults = defaults_of(s->recipe),

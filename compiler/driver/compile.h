@@ -27,7 +27,7 @@ typedef struct tt_session {
   tt_graph *shown; /* the graph the last run pass worked on */
 } tt_session;
 
-/* Imports and runs "forward"; then, with `entries`, clones forward into train, grad and eval and runs their pipelines.
+/* Imports and runs "forward"; then, with `entries`, makes train, grad, eval and what else the recipe needs, by their pipelines.
  * False after diagnostics; close the session either way. */
 bool tt_session_open(tt_session *s, const tt_request *r, bool entries);
 void tt_session_close(tt_session *s);

@@ -66,6 +66,10 @@ typedef void (*trt_entry_fn)(const trt_step *step);
 
 /* Entries by name:
  *   "train"   one optimizer step.    "grad"  loss, logits and gradients, updates nothing.   "eval"  logits, loss, correct.
+ *   "calibrate" and "ramp", if there: calibrations. Every so many steps (trt_defaults) all vars are set aside, "calibrate" runs
+ *             its steps (a training step that also measures; state starts as 0), "ramp" draws the conclusions from them
+ *             (input period_max f32 []: steps of an epoch), all vars are put back, and then each output of "ramp" is copied
+ *             to the var of its name.
  * Inputs the runtime fills, found by name (absent ones are not used by the program):
  *   images f32 [B,C,H,W];  labels i32 [B] (hard) or f32 [B,classes] (soft);
  *   rng i64 [2] = {seed, step};  lr, bc1, bc2 f32 [] : learning rate, 1-beta1^t, 1-beta2^t with t = step+1
@@ -95,6 +99,7 @@ typedef struct trt_defaults {
   int64_t epochs;
   int64_t seed;
   int64_t cosine; /* 1: cosine decay to min_lr after warm-up; 0: constant */
+  int64_t calibration_steps, calibration_every; /* of entry "calibrate"; every: steps, 0: an epoch */
 } trt_defaults;
 
 typedef struct trt_program {

@@ -155,14 +155,19 @@ static bool bind_images(trt_binding *b, trt_error *err) {
   return true;
 }
 
+const trt_entry *trt_model_entry(const trt_model *model, const char *name, trt_error *err) {
+  const trt_program *p = model->program;
+  for (uint64_t i = 0; i < p->n_entries; i++) {
+    if (strcmp(p->entries[i].name, name) == 0) return &p->entries[i];
+  }
+  trt_fail(err, "this trainer has no entry '%s'; compile the model again", name);
+  return NULL;
+}
+
 bool trt_model_bind(const trt_model *model, const char *entry, trt_binding *b, trt_error *err) {
   const trt_program *p = model->program;
-  *b = (trt_binding){0};
-  for (uint64_t i = 0; i < p->n_entries; i++) {
-    if (strcmp(p->entries[i].name, entry) == 0) b->entry = &p->entries[i];
-  }
-  if (!b->entry) return trt_fail(err, "this trainer has no entry '%s'; compile the model again", entry);
-  if (!bind_images(b, err)) return false;
+  *b = (trt_binding){.entry = trt_model_entry(model, entry, err)};
+  if (!b->entry || !bind_images(b, err)) return false;
   int64_t n_params = 0;
   for (uint64_t i = 0; i < p->n_vars; i++) n_params += p->vars[i].role == TRT_PARAM;
   const slot in[] = {

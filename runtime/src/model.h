@@ -31,6 +31,8 @@ void trt_model_close(trt_model *model);
 /* Sets every var to its initial value. */
 void trt_model_reset(const trt_model *model);
 
+/* NULL after an error where the program has none of that name. */
+const trt_entry *trt_model_entry(const trt_model *model, const char *name, trt_error *err);
 bool trt_model_bind(const trt_model *model, const char *entry, trt_binding *binding, trt_error *err);
 /* Writes the scalar inputs that the entry has. Every input must be written before each run: the arena is shared. */
 void trt_model_set_scalars(const trt_model *model, const trt_binding *binding, const trt_scalars *scalars);

@@ -37,7 +37,7 @@ uint64_t trt_random(uint64_t seed, uint64_t stream, uint64_t counter);
 /* The hash `bits` as an integer in [0, n). */
 uint64_t trt_random_below(uint64_t bits, uint64_t n);
 /* Streams: who draws. */
-enum { TRT_STREAM_SHUFFLE = 1, TRT_STREAM_AUGMENT = 2, TRT_STREAM_SYNTHETIC = 3 };
+enum { TRT_STREAM_SHUFFLE = 1, TRT_STREAM_AUGMENT = 2, TRT_STREAM_SYNTHETIC = 3, TRT_STREAM_CALIBRATE = 4 };
 
 /* Seconds on a clock that only goes forward. */
 double trt_now(void);

@@ -1,8 +1,9 @@
-/* The training loop. One turn: batch in, entry "train" runs, loss and gradients are checked, the line is logged, the epoch
+/* The training loop. One turn: a calibration if due, batch in, entry "train" runs, loss and gradients are checked, the line is logged, the epoch
  * is evaluated, the state is saved, in this order: whatever a saved step has logged is on record before the save, so that a
  * resumed run neither repeats nor misses a line.
  */
 #include "train.h"
+#include "calibrate.h"
 #include "file.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -225,7 +226,15 @@ static bool save(run *r, trt_error *err) {
 
 /* ---- the loop ---- */
 
+/* No state is saved between a calibration and its step: a resumed run repeats it, to the same bits. */
+static bool calibrate(run *r, trt_error *err) {
+  if (!trt_calibration_due(r->model->program, r->settings, r->at.step)) return true;
+  return trt_calibrate(r->model, r->data, r->settings, r->at.step, &stop_signal, &r->progress, err);
+}
+
 static bool turn(run *r, trt_error *err) {
+  if (!calibrate(r, err)) return false;
+  if (stop_signal) return true; /* it was abandoned; the loop saves */
   if (!run_step(r, err)) return false;
   bool epoch_end = r->at.step % r->per_epoch == 0, end = r->at.step == r->last;
   r->at.eval_pending = (epoch_end || end) && r->options->evaluate;

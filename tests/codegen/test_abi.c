@@ -66,14 +66,15 @@ static void test_defaults(void **state) {
   (void)state;
   fixture f;
   open_module(&f);
-  trt_defaults d = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
+  trt_defaults d = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14};
   cg_val v = cg_const_defaults(f.c, &d);
   static const size_t at[] = {
       offsetof(trt_defaults, lr),           offsetof(trt_defaults, min_lr),    offsetof(trt_defaults, beta1),
       offsetof(trt_defaults, beta2),        offsetof(trt_defaults, eps),       offsetof(trt_defaults, weight_decay),
       offsetof(trt_defaults, clip_norm),    offsetof(trt_defaults, label_smoothing),
       offsetof(trt_defaults, warmup_epochs), offsetof(trt_defaults, epochs),   offsetof(trt_defaults, seed),
-      offsetof(trt_defaults, cosine)};
+      offsetof(trt_defaults, cosine),       offsetof(trt_defaults, calibration_steps),
+      offsetof(trt_defaults, calibration_every)};
   assert_int_equal(LLVMABISizeOfType(f.layout, LLVMTypeOf(v)), sizeof(trt_defaults));
   for (unsigned i = 0; i < sizeof at / sizeof at[0]; i++) {
     LLVMBool loses;

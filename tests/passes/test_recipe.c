@@ -115,6 +115,11 @@ static void ablations(void **state) {
   for (int i = 0; i < 6; i++) assert_int_equal(plain->q[i].on, i != 1);
   tt_recipe *ema = load(f, "tetrajet-qema", 0, NULL);
   assert_true(ema->control == TT_CONTROL_EMA && ema->q[1].rounding == TT_EMA && ema->ema_beta == 0.998 && ema->ema_from == 10);
+  tt_recipe *ramp = load(f, "tetrajet-qramping", 1, (const char *[]){"oscillation.ramp-every=9"}), *epoch;
+  assert_true(ramp->control == TT_CONTROL_RAMP && ramp->ramp_k1 == 16 && ramp->ramp_k2 == 5 && ramp->ramp_t0 == 30);
+  assert_true(ramp->ramp_every == 9 && strstr(print(f, ramp), "ramp-every = 9\n"));
+  epoch = load(f, "tetrajet-qramping", 2, (const char *[]){"oscillation.ramp-every=9", "oscillation.ramp-every=epoch"});
+  assert_true(epoch->ramp_every == 0 && strstr(print(f, epoch), "ramp-every = epoch\n"));
 }
 
 static void bases(void **state) {
@@ -171,6 +176,10 @@ static void prints_back(void **state) {
                         "oscillation.dampen-lambda=0.5",
                         "oscillation.freeze-threshold=0.1",
                         "oscillation.freeze-momentum=1",
+                        "oscillation.ramp-k1=8.5",
+                        "oscillation.ramp-k2=3",
+                        "oscillation.ramp-t0=7",
+                        "oscillation.ramp-every=500",
                         "optimizer.lr=0.1",
                         "optimizer.min-lr=0.0123456789012345",
                         "optimizer.decay-all=yes",
@@ -189,6 +198,7 @@ static void prints_back(void **state) {
   assert_string_equal(b->layers_skip, "head*, *.fc2");
   assert_true(b->first_blocks == 1 && b->last_blocks == 2 && b->control == TT_CONTROL_EMA && b->ema_beta == 0.99);
   assert_true(b->ema_from == 0 && b->dampen_lambda == 0.5 && b->freeze_threshold == 0.1 && b->freeze_momentum == 1);
+  assert_true(b->ramp_k1 == 8.5 && b->ramp_k2 == 3 && b->ramp_t0 == 7 && b->ramp_every == 500);
 }
 
 static void refusals(void **state) {
@@ -199,6 +209,11 @@ static void refusals(void **state) {
   refuses(f, "q2.rounding=ema", "q2.rounding = ema needs oscillation.control = ema, which keeps the moving average");
   refuses(f, "oscillation.control=ema", "oscillation.control = ema needs q2.rounding = ema, but that is nearest");
   refuses(f, "oscillation.control=ramp", "oscillation.control is 'ramp', expected one of none, ema");
+  refuses(f, "oscillation.ramp-every=0", "oscillation.ramp-every is '0', expected epoch or a whole number of at least 1");
+  refuses(f, "oscillation.ramp-k1=0", "oscillation.ramp-k1 is '0', expected a number above 0");
+  refuses_two(f, "oscillation.control=qramping", "q2.rounding=ema", "(Q-EMA) and oscillation.control = qramping");
+  refuses_two(f, "oscillation.control=qramping", "q2=off", "oscillation.control = qramping, but q2 is disabled");
+  refuses_two(f, "oscillation.control=qramping", "q2.rounding=stochastic", "needs q2.rounding = nearest, but that is stoch");
   refuses(f, "oscillation.ema-beta=1", "of at least 0 and below 1");
   refuses(f, "oscillation.beta=0.9", "unknown key 'beta' in [oscillation]; it has control, ema-beta");
   refuses(f, "mx.block=16", "mx.block is 16: blocks of MXFP4 have 32 elements");
