@@ -105,13 +105,16 @@ static void decode_a_scales(const decoder *d, cg_val row, cg_val from, cg_val *m
 /* Codes of source row `from` into row `row`, W/4 blocks a vector; low nibbles of a block before its high ones. Past the
  * last block they are code 0. A vector may overhang the row: the next one is written later, behind the last is room. */
 static void decode_a_codes(const decoder *d, cg_val row, cg_val from) {
+  enum { AHEAD = 8 }; /* rows: a chunk of one is a few cache lines, and the next row's are elsewhere */
   cg_ctx *c = d->c;
   cg_val src = cg_gep_bytes(c, d->codes, cg_mul(c, from, cg_i64(c, d->s->nb * 16)));
   cg_val dst = cg_gep_bytes(c, region(d, d->l.a_codes), cg_mul(c, row, cg_i64(c, d->s->chunk * TT_MX_BLOCK)));
   cg_loop b;
   cg_loop_begin(c, &b, cg_i64(c, 0), d->padded, c->W / 4, 0, NULL);
-  cg_val left = cg_mul(c, cg_sub(c, d->blocks, b.i), cg_i64(c, 4));
-  cg_val packed = cg_load_n(c, cg_gep_bytes(c, src, cg_mul(c, b.i, cg_i64(c, 16))), left, cg_vf(c, 0));
+  cg_val left = cg_mul(c, cg_sub(c, d->blocks, b.i), cg_i64(c, 4)),
+         at = cg_gep_bytes(c, src, cg_mul(c, b.i, cg_i64(c, 16)));
+  cg_prefetch(c, cg_addr(c, c->i8, at, AHEAD * d->s->nb * 16));
+  cg_val packed = cg_load_n(c, at, left, cg_vf(c, 0));
   cg_val part[2], lanes[64];
   split(c, cg_bits(c, packed, c->vi), &part[0], &part[1]);
   for (int h = 0; h < 2; h++) part[h] = cg_bits(c, decode(c, part[h], d->s->fa, cg_mx_offset(d->s)), c->vf);
@@ -213,6 +216,7 @@ static void decode_columns(const decoder *d, int first, cg_val *min, cg_val *max
   cg_val src = cg_gep_bytes(c, d->codes, cg_mul(c, b.i, cg_i64(c, 16)));
   for (int j = 0; j < c->W; j++) {
     cg_val at = cg_gep_bytes(c, src, cg_mul(c, column(d, first + j), cg_i64(c, d->s->nb * 16)));
+    cg_prefetch(c, cg_addr(c, c->i8, at, c->W * d->s->nb * 16));
     words[j] = cg_load_n(c, at, left, cg_vf(c, 0));
   }
   cg_transpose(c, words, c->W);
