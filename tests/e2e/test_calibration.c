@@ -11,6 +11,7 @@
 #include <cmocka.h>
 #include "compiler/driver/compile.h"
 #include "models/models.h"
+#include "passes/plan_memory.h"
 #include "runtime/include/trt_runtime.h"
 
 enum { STEPS = 40, MOST = 17, BATCH = 4 };
@@ -177,7 +178,22 @@ static void periods_follow_from_the_trajectory(void **state) {
   unlink(path);
 }
 
+/* Distances are read across in-place updates: nothing may read a weight that was overwritten, nothing share live bytes. */
+static void plans_hold(void **state) {
+  (void)state;
+  char path[] = "/tmp/tetrac-calibration-XXXXXX";
+  int fd = mkstemp(path);
+  assert_true(fd >= 0);
+  close(fd);
+  tt_session s;
+  open_session(&s, path);
+  assert_int_equal(s.module->graphs.count, 6); // forward, train, grad, eval, calibrate, ramp
+  for (size_t i = 1; i < s.module->graphs.count; i++) assert_true(tt_plan_check(s.module->graphs.data[i], &s.diag));
+  tt_session_close(&s);
+  unlink(path);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(periods_follow_from_the_trajectory)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(periods_follow_from_the_trajectory), cmocka_unit_test(plans_hold)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
