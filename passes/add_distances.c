@@ -1,13 +1,13 @@
-/* A calibration step of Q-Ramping (arXiv 2502.20853, algorithm 2): plain AdamW, and how far weights and their 4-bit values go.
+/* A calibration step of Q-Ramping (arXiv 2502.20853, algorithm 2): plain AdamW, and how far weights and 4-bit values go.
  *
  *   before:  w', m', v' = adamw(w, m, v, ...)
  *   after:   the same, and behind it
  *              path'  = path  + |w' - w|                  state var ramp-path:<w>
  *              qpath' = qpath + |Q2(w') - Q2(w)|          state var ramp-qpath:<w>
  *
- * for each parameter w with a 4-bit form. Q2(w) is what this step's forward has used; w itself is gone once adamw has written
- * over it, so -w is kept across. Both paths are 0 outside a calibration, which ends with all vars put back. Runs after
- * add_optimizer. */
+ * for each parameter w with a 4-bit form. Q2(w) is what this step's forward has used; w itself is gone once adamw has
+ * written over it, so -w is kept across. Both paths are 0 outside a calibration, which ends with all vars put back. Runs
+ * after add_optimizer. */
 #include "passes/grad.h"
 #include "passes/pass.h"
 

@@ -1,10 +1,10 @@
-/* Q-Ramping's training step (arXiv 2502.20853, algorithm 2): quantized weights collect gradients over a period of their own.
+/* Q-Ramping's training step (arXiv 2502.20853, algorithm 2): quantized weights collect gradients over periods.
  *
  *   before:  w', m', v' = adamw(w, m, v, g, coef, lr, bc1, bc2)
  *   after:   w', m', v', sum', count' = adamw_ramp(w, m, v, sum, count, period, g, coef, lr, bc1, bc2)
  *
- * for each parameter w with a 4-bit form; state vars ramp-sum:<w>, ramp-count:<w>, ramp-period:<w>. Only a calibration changes
- * periods (add_periods), and before the first they are 0, which adamw_ramp takes as 1. Runs after add_optimizer. */
+ * for each parameter w with a 4-bit form; state vars ramp-sum:<w>, ramp-count:<w>, ramp-period:<w>. Only a calibration
+ * changes periods (add_periods), and before the first they are 0, which adamw_ramp takes as 1. Runs after add_optimizer. */
 #include "passes/grad.h"
 #include "passes/pass.h"
 #include <string.h>

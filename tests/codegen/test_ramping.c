@@ -33,7 +33,8 @@ static tt_type matrix(void) { return tt_type_make(TT_F32, 2, (int64_t[]){ROWS, C
 
 /* Inputs g, coef, lr, bc1, bc2; everything else is state, updated where it lies. */
 static tt_graph *build(tt_module *module, tt_diag *diag) {
-  static const char *const vars[] = {"w", "m", "v", "sum", "count", "period"}, *const inputs[] = {"coef", "lr", "bc1", "bc2"};
+  static const char *const vars[] = {"w", "m", "v", "sum", "count", "period"};
+  static const char *const inputs[] = {"coef", "lr", "bc1", "bc2"};
   tt_graph *g = tt_graph_create(module, "train");
   tt_value in[11];
   for (uint32_t i = 0; i < N_VARS; i++) {

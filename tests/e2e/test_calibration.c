@@ -1,5 +1,6 @@
-/* Q-Ramping's periods, as generated code finds them: the trajectory of every quantized weight is recorded over a calibration,
- * and the periods of a plain reference computed from it alone must be those of the compiled graphs, bit for bit. */
+/* Q-Ramping's periods, as generated code finds them: the trajectory of every quantized weight is recorded over a
+ * calibration, and the periods of a plain reference computed from it alone must be those of the compiled graphs, bit for
+ * bit. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,7 +17,7 @@
 
 enum { STEPS = 40, MOST = 17, BATCH = 4 };
 
-/* The 4-bit value of one element of a block whose largest magnitude is `most`: the nearest of the fifteen, by trying all. */
+/* The 4-bit value of one element of a block whose largest magnitude is `most`: the nearest of the grid, by trying all. */
 static float four_bit(float x, float most) {
   static const float grid[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
   if (most == 0) return 0;
@@ -83,7 +84,8 @@ static void open_session(tt_session *s, char *path) {
   tt_arena_destroy(arena);
 }
 
-/* The inputs of one step: a rate that lets some weights go to and fro across a threshold, random images, everything else as at step t. */
+/* The inputs of one step: a rate that lets some weights go to and fro across a threshold, random images, everything else as
+ * at step t. */
 static void fill_inputs(const tt_graph *g, tt_tensor *in, int t, uint32_t *seed) {
   for (size_t i = 0; i < g->inputs.count; i++) {
     const char *name = tt_val(g, g->inputs.data[i])->name;
@@ -154,7 +156,8 @@ static void periods_follow_from_the_trajectory(void **state) {
   calibrate(&s, vars, w);
   const tt_graph *g;
   cg_jit *jit = compile(&s, "ramp", &g);
-  tt_tensor most = tt_tensor_new(s.arena, tt_type_scalar(TT_F32)), *results = TT_NEW_N(s.arena, tt_tensor, g->results.count);
+  tt_tensor most = tt_tensor_new(s.arena, tt_type_scalar(TT_F32));
+  tt_tensor *results = TT_NEW_N(s.arena, tt_tensor, g->results.count);
   most.d[0] = MOST;
   cg_jit_run(jit, &most, vars, results, s.arena);
   assert_int_equal(g->results.count, 4); // qkv, proj, fc1, fc2
@@ -167,7 +170,8 @@ static void periods_follow_from_the_trajectory(void **state) {
     reference(w[v], type->dim[0], type->dim[1], want);
     for (int64_t k = 0; k < tt_type_count(type); k++) {
       if ((float)results[i].d[k] != want[k])
-        fail_msg("%s, element %lld: %g, expected %g", g->results.data[i].name, (long long)k, results[i].d[k], (double)want[k]);
+        fail_msg("%s, element %lld: %g, expected %g", g->results.data[i].name, (long long)k, results[i].d[k],
+                 (double)want[k]);
       longer += want[k] > 1;
       most_long += want[k] == MOST;
     }
