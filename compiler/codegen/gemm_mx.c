@@ -11,8 +11,8 @@
  * product of a block their bits, read as float32, are 2^eB * (1.5 * 2^23 + dot), from which one subtraction leaves
  * 2^eB * dot exactly. The scale of A, which also takes the factor of the doubled codes, multiplies that: the first block
  * of a pair by a product, exact, the second by an FMA, which is the one rounding of the pair's sum. That holds while no
- * product is subnormal or overflows and all constants are normal; `tile` checks the ranges of scales of its rows and
- * its panel and otherwise runs the same sums in double. Scales of blocks whose elements are all zero take no part. */
+ * product is subnormal or overflows and all constants are normal; each tile checks the ranges of scales of its rows
+ * and its panel and otherwise runs the same sums in double. Scales of blocks whose elements are all zero take no part. */
 #include "compiler/codegen/gemm_mx.h"
 #include <stdio.h>
 #include "compiler/ir/mx.h"
@@ -175,19 +175,18 @@ static cg_val vd_const(cg_ctx *c, double x) { return cg_splat(c, LLVMConstReal(c
 static cg_val vl_const(cg_ctx *c, int64_t x) { return cg_splat(c, cg_i64(c, x), c->W); }
 
 /* Block k of row i, as W doubles: dot * 2^(sa + sb - 254 - bits), exact; NaN where a scale is NaN. */
-static cg_val exact_block(tile *t, cg_val i, cg_val k, int v) {
+static cg_val exact_block(tile *t, cg_val i, cg_val k, cg_val col) {
   cg_ctx *c = t->c;
   cg_type vd = cg_vec(c, c->f64, c->W), vl = cg_vec(c, c->i64, c->W);
-  cg_val column = cg_addr(c, c->i8, cg_gep(c, c->i32, t->b_init, cg_mul(c, k, cg_i64(c, 2 * t->s->nr))), v * 4 * c->W);
+  cg_val column = cg_gep(c, c->i32, t->b_init, cg_add(c, cg_mul(c, k, cg_i64(c, 2 * t->s->nr)), col));
   cg_val acc = cg_load(c, c->vi, column, 4), magic = cg_load(c, c->vi, cg_addr(c, c->i32, column, t->s->nr), 4);
   cg_val a = cg_gep_bytes(c, t->a, cg_mul(c, cg_add(c, cg_mul(c, i, cg_i64(c, t->s->chunk)), k), cg_i64(c, TT_MX_BLOCK)));
-  cg_val b = cg_gep_bytes(c, t->b, cg_mul(c, k, cg_i64(c, TT_MX_BLOCK * t->s->nr)));
+  cg_val b = cg_gep(c, c->i32, t->b, cg_add(c, cg_mul(c, k, cg_i64(c, TT_MX_BLOCK / 4 * t->s->nr)), col));
   for (int g = 0; g < 8; g++)
     acc = c->target->dot_u8s8(c, acc, cg_splat(c, cg_load(c, c->i32, at_byte(c, a, g * 4), 4), c->W),
-                              cg_load(c, c->vi, cg_addr(c, c->i32, b, g * t->s->nr + v * c->W), 4));
+                              cg_load(c, c->vi, cg_addr(c, c->i32, b, g * t->s->nr), 4));
   cg_val dot = LLVMBuildSIToFP(c->b, cg_sub(c, acc, magic), vd, "");
-  cg_val sb =
-      cg_load(c, c->vi, cg_addr(c, c->i32, cg_gep(c, c->i32, t->b_raw, cg_mul(c, k, cg_i64(c, t->s->nr))), v * c->W), 4);
+  cg_val sb = cg_load(c, c->vi, cg_gep(c, c->i32, t->b_raw, cg_add(c, cg_mul(c, k, cg_i64(c, t->s->nr)), col)), 4);
   cg_val sa = cg_load(c, c->i32, cg_gep(c, c->i32, t->a_raw, cg_add(c, cg_mul(c, i, cg_i64(c, t->l.scale_stride)), k)), 4);
   sa = cg_splat(c, sa, c->W);
   cg_val nan = cg_or(c, cg_icmp(c, LLVMIntEQ, sa, cg_vi(c, SCALE_NAN)), cg_icmp(c, LLVMIntEQ, sb, cg_vi(c, SCALE_NAN)));
@@ -213,17 +212,17 @@ static cg_val add_once(cg_ctx *c, cg_val x, cg_val y) {
 
 static void exact_pairs(tile *t) {
   cg_ctx *c = t->c;
-  cg_loop row, pair;
+  cg_loop row, col, pair;
   cg_loop_begin(c, &row, cg_i64(c, 0), t->rows, 1, 0, NULL);
-  for (int v = 0; v < t->s->nr / c->W; v++) {
-    cg_val at = cg_addr(c, c->vf, cg_gep(c, c->f32, t->sums, cg_mul(c, row.i, cg_i64(c, t->s->nr))), v);
-    cg_val sum = cg_load(c, c->vf, at, 4);
-    cg_loop_begin(c, &pair, cg_i64(c, 0), cg_shared_arg(t->f, T_BLOCKS), 2, 1, &sum);
-    cg_val x = exact_block(t, row.i, pair.i, v), y = exact_block(t, row.i, cg_add(c, pair.i, cg_i64(c, 1)), v);
-    sum = cg_add(c, pair.carry[0], add_once(c, x, y));
-    cg_loop_end(&pair, &sum);
-    cg_store(c, pair.carry[0], at, 4);
-  }
+  cg_loop_begin(c, &col, cg_i64(c, 0), cg_i64(c, t->s->nr), c->W, 0, NULL);
+  cg_val at = cg_gep(c, c->f32, t->sums, cg_add(c, cg_mul(c, row.i, cg_i64(c, t->s->nr)), col.i));
+  cg_val sum = cg_load(c, c->vf, at, 4);
+  cg_loop_begin(c, &pair, cg_i64(c, 0), cg_shared_arg(t->f, T_BLOCKS), 2, 1, &sum);
+  cg_val x = exact_block(t, row.i, pair.i, col.i), y = exact_block(t, row.i, cg_add(c, pair.i, cg_i64(c, 1)), col.i);
+  sum = cg_add(c, pair.carry[0], add_once(c, x, y));
+  cg_loop_end(&pair, &sum);
+  cg_store(c, pair.carry[0], at, 4);
+  cg_loop_end(&col, NULL);
   cg_loop_end(&row, NULL);
 }
 

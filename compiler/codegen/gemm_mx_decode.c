@@ -159,19 +159,20 @@ cg_val cg_mx_decode_a(cg_ctx *c, const cg_mx_shape *s) {
   return d.f.fn;
 }
 
-/* Column `first` + j of the panel; columns past the end are copies of the last, never stored. */
-static cg_val column(const decoder *d, int col) {
-  return cg_min(d->c, cg_i64(d->c, col), cg_sub(d->c, d->used, cg_i64(d->c, 1)));
+/* Column first + j of the panel; columns past the end are copies of the last, never stored. */
+static cg_val column(const decoder *d, cg_val first, int j) {
+  cg_ctx *c = d->c;
+  return cg_min(c, cg_add(c, first, cg_i64(c, j)), cg_sub(c, d->used, cg_i64(c, 1)));
 }
 
 /* Scale bytes of W/4 blocks from block b on for W columns: a dword a column, byte i of lane j belonging to block b + i.
  * Where fewer than four are left the dword begins before them; the codes lie there at the latest. */
-static cg_val gather_scales(const decoder *d, cg_val b, int first) {
+static cg_val gather_scales(const decoder *d, cg_val b, cg_val first) {
   cg_ctx *c = d->c;
   cg_val four = cg_i64(c, 4), back = cg_sub(c, four, cg_min(c, four, cg_sub(c, d->blocks, b)));
   cg_val from = cg_gep_bytes(c, d->scales, cg_sub(c, b, back)), v = LLVMGetUndef(c->vi);
   for (int j = 0; j < c->W; j++) {
-    cg_val x = cg_load(c, c->i32, cg_gep_bytes(c, from, cg_mul(c, column(d, first + j), cg_i64(c, d->s->nb))), 1);
+    cg_val x = cg_load(c, c->i32, cg_gep_bytes(c, from, cg_mul(c, column(d, first, j), cg_i64(c, d->s->nb))), 1);
     v = LLVMBuildInsertElement(c->b, v, x, cg_i32(c, j), "");
   }
   cg_val bits = LLVMBuildTrunc(c->b, cg_mul(c, back, cg_i64(c, 8)), c->i32, "");
@@ -179,17 +180,19 @@ static cg_val gather_scales(const decoder *d, cg_val b, int first) {
 }
 
 /* One block of W columns, transposed and packed in words[0..4): codes, the accumulators' start, magic and raw scales. */
-static void finish_block(const decoder *d, cg_val block, cg_val raw, cg_val *words, int first, cg_val *min, cg_val *max) {
+static void finish_block(const decoder *d, cg_val block, cg_val raw, cg_val *words, cg_val first, cg_val *min,
+                         cg_val *max) {
   cg_ctx *c = d->c;
   int64_t nr = d->s->nr;
   cg_val sum = cg_vi(c, 0), ones = cg_vi(c, 0x01010101), part[2], any = words[0];
   cg_val to = cg_gep_bytes(c, region(d, d->l.b_codes), cg_mul(c, block, cg_i64(c, TT_MX_BLOCK * nr)));
+  to = cg_gep(c, c->i32, to, first);
   for (int q = 0; q < 4; q++) {
     if (q) any = cg_or(c, any, words[q]);
     split(c, words[q], &part[0], &part[1]);
     for (int h = 0; h < 2; h++) {
       cg_val codes = decode(c, part[h], d->s->fb, 0);
-      cg_store(c, codes, cg_addr(c, c->i8, to, ((h * 4 + q) * nr + first) * 4), 4);
+      cg_store(c, codes, cg_addr(c, c->i32, to, (h * 4 + q) * nr), 4);
       sum = c->target->dot_u8s8(c, sum, ones, codes);
     }
   }
@@ -200,22 +203,22 @@ static void finish_block(const decoder *d, cg_val block, cg_val raw, cg_val *wor
   *min = cg_min(c, *min, raw), *max = cg_max(c, *max, raw);
   cg_val magic = cg_or(c, cg_shl(c, cg_add(c, raw, cg_vi(c, 23)), cg_vi(c, 23)), cg_vi(c, 0x400000));
   cg_val init = cg_gep(c, c->i32, region(d, d->l.b_init), cg_mul(c, block, cg_i64(c, 2 * nr)));
-  cg_store(c, cg_sub(c, magic, cg_mul(c, sum, cg_vi(c, cg_mx_offset(d->s)))), cg_addr(c, c->i32, init, first), 4);
-  cg_store(c, magic, cg_addr(c, c->i32, init, nr + first), 4);
+  cg_store(c, cg_sub(c, magic, cg_mul(c, sum, cg_vi(c, cg_mx_offset(d->s)))), cg_gep(c, c->i32, init, first), 4);
+  cg_store(c, magic, cg_addr(c, c->i32, cg_gep(c, c->i32, init, first), nr), 4);
   cg_val raws = cg_gep(c, c->i32, region(d, d->l.b_raw), cg_mul(c, block, cg_i64(c, nr)));
-  cg_store(c, raw, cg_addr(c, c->i32, raws, first), 4);
+  cg_store(c, raw, cg_gep(c, c->i32, raws, first), 4);
 }
 
 /* W columns of B from column `first` of the panel: vectors of their dwords are transposed while still packed. Blocks past
  * the chunk that a vector holds as well land behind it. */
-static void decode_columns(const decoder *d, int first, cg_val *min, cg_val *max) {
+static void decode_columns(const decoder *d, cg_val first, cg_val *min, cg_val *max) {
   cg_ctx *c = d->c;
   cg_loop b;
   cg_loop_begin(c, &b, cg_i64(c, 0), d->padded, c->W / 4, 2, (cg_val[]){*min, *max});
   cg_val words[64], left = cg_mul(c, cg_sub(c, d->blocks, b.i), cg_i64(c, 4));
   cg_val src = cg_gep_bytes(c, d->codes, cg_mul(c, b.i, cg_i64(c, 16)));
   for (int j = 0; j < c->W; j++) {
-    cg_val at = cg_gep_bytes(c, src, cg_mul(c, column(d, first + j), cg_i64(c, d->s->nb * 16)));
+    cg_val at = cg_gep_bytes(c, src, cg_mul(c, column(d, first, j), cg_i64(c, d->s->nb * 16)));
     cg_prefetch(c, cg_addr(c, c->i8, at, c->W * d->s->nb * 16));
     words[j] = cg_load_n(c, at, left, cg_vf(c, 0));
   }
@@ -234,9 +237,13 @@ static void decode_columns(const decoder *d, int first, cg_val *min, cg_val *max
 cg_val cg_mx_decode_b(cg_ctx *c, const cg_mx_shape *s) {
   decoder d;
   if (!decoder_begin(c, &d, "b", s)) return d.f.fn;
-  cg_val min = cg_vi(c, CG_MX_ONE), max = min;
-  for (int first = 0; first < s->nr; first += c->W) decode_columns(&d, first, &min, &max);
-  store_range(c, region(&d, d.l.b_range), min, max);
+  cg_val one = cg_vi(c, CG_MX_ONE);
+  cg_loop first;
+  cg_loop_begin(c, &first, cg_i64(c, 0), cg_i64(c, s->nr), c->W, 2, (cg_val[]){one, one});
+  cg_val min = first.carry[0], max = first.carry[1];
+  decode_columns(&d, first.i, &min, &max);
+  cg_loop_end(&first, (cg_val[]){min, max});
+  store_range(c, region(&d, d.l.b_range), first.carry[0], first.carry[1]);
   cg_shared_end(&d.f);
   return d.f.fn;
 }

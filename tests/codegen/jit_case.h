@@ -70,10 +70,11 @@ static inline void jit_case_close(jit_case *t) {
 
 /* The instruction sets worth testing on this machine: AVX2 always, AVX-512 with VNNI where present. */
 static inline const char *const *jit_targets(void) {
-  static const char *list[3];
+  static const char *list[4];
   int n = 0;
 #if defined(__x86_64__)
   list[n++] = "cpu:v3";
+  if (__builtin_cpu_supports("avxvnni")) list[n++] = "cpu:v3+avxvnni";
   if (__builtin_cpu_supports("avx512vnni")) list[n++] = "cpu";
 #endif
   list[n] = NULL;
