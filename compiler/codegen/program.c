@@ -92,7 +92,7 @@ static trt_tensor describe(const char *name, const tt_type *type, uint64_t offse
 static bool describe_var(cg_ctx *c, const cg_program *p, uint32_t index, trt_tensor *t) {
   const tt_var *v = &p->module->vars.data[index];
   *t = describe(v->name, &v->type, p->module->var_offset.data[index]);
-  t->role = v->role == TT_VAR_PARAM ? TRT_PARAM : TRT_STATE;
+  t->role = v->role == TT_VAR_PARAM ? TRT_PARAM : v->role == TT_VAR_STATE ? TRT_STATE : TRT_TRACK;
   t->init = v->copy_of == TT_NONE ? TRT_INIT_ZERO : TRT_INIT_COPY;
   t->init_offset = v->copy_of == TT_NONE ? 0 : v->copy_of;
   t->transposed = v->origin_transposed;

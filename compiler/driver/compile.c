@@ -5,10 +5,17 @@
 #include <string.h>
 #include <unistd.h>
 
-/* What every trainer has; with Q-Ramping, also what its calibrations run. "ramp" is no clone of the forward graph. */
-static const char *const entry_names[] = {"train", "grad", "eval", "calibrate", "ramp"};
+enum { MAX_ENTRIES = 7 };
 
-static int entry_count(const tt_recipe *r) { return r->control == TT_CONTROL_RAMP ? 5 : 3; }
+/* What every trainer has; with Q-Ramping, also what its calibrations run. "ramp" is no clone of the forward graph. The
+ * instruments come last, so that their vars lie behind all others. */
+static int entries_of(const tt_recipe *r, const char *names[MAX_ENTRIES]) {
+  static const char *const all[MAX_ENTRIES] = {"train", "grad", "eval", "calibrate", "ramp", "track", "track_report"};
+  int n = 0;
+  for (int i = 0; i < MAX_ENTRIES; i++)
+    if (r->control == TT_CONTROL_RAMP || (i != 3 && i != 4)) names[n++] = all[i];
+  return n;
+}
 
 /* First of the candidates, relative to the executable's folder, that exists. */
 static const char *beside_executable(tt_arena *arena, int n, const char *const *candidates) {
@@ -65,10 +72,12 @@ bool tt_session_open(tt_session *s, const tt_request *r, bool entries) {
   tt_manager m = {.recipe = s->recipe, .diag = &s->diag, .stop_after = r->after};
   tt_graph *forward = s->shown;
   TT_TRY(tt_run_pipeline(&m, forward, "forward"));
-  for (int i = 0; entries && i < entry_count(s->recipe) && !m.stopped; i++) {
-    bool empty = strcmp(entry_names[i], "ramp") == 0;
-    s->shown = empty ? tt_graph_create(s->module, entry_names[i]) : tt_graph_clone(forward, entry_names[i]);
-    TT_TRY(tt_run_pipeline(&m, s->shown, entry_names[i]));
+  const char *names[MAX_ENTRIES];
+  int n = entries_of(s->recipe, names);
+  for (int i = 0; entries && i < n && !m.stopped; i++) {
+    bool empty = strcmp(names[i], "ramp") == 0;
+    s->shown = empty ? tt_graph_create(s->module, names[i]) : tt_graph_clone(forward, names[i]);
+    TT_TRY(tt_run_pipeline(&m, s->shown, names[i]));
   }
   if (entries && !m.stopped) s->shown = tt_module_find_graph(s->module, "train");
   return true;
@@ -84,6 +93,7 @@ void tt_session_close(tt_session *s) {
 static uint64_t fingerprint(const tt_module *m) {
   uint64_t h = 0xcbf29ce484222325u;
   for (size_t i = 0; i < m->vars.count; i++) {
+    if (m->vars.data[i].role == TT_VAR_TRACK) continue;
     char type[TT_TYPE_TEXT];
     const tt_var *v = &m->vars.data[i];
     tt_type_print(&v->type, type, sizeof type);
@@ -119,9 +129,11 @@ bool tt_session_emit(tt_session *s, const cg_target *target, cg_format format, u
     patches[i] = (trt_patch){image.patches[i].var, image.patches[i].offset, image.patches[i].bytes};
   tt_strbuf recipe = {0};
   tt_recipe_print(s->recipe, &recipe);
+  const char *entries[MAX_ENTRIES];
+  int n_entries = entries_of(s->recipe, entries);
   cg_program p = {.module = s->module,
-                  .entries = entry_names,
-                  .n_entries = entry_count(s->recipe),
+                  .entries = entries,
+                  .n_entries = n_entries,
                   .recipe_text = recipe.data,
                   .info_json = tt_info_json(s->module, s->recipe, s->arena),
                   .defaults = defaults_of(s->recipe),

@@ -85,9 +85,9 @@ static bool find_range(const tt_chart *c, axis *x, axis *y) {
       y->low = fmin(y->low, py), y->high = fmax(y->high, py);
     }
   if (!any) return false;
-  y->log = c->log_y;
-  if (c->has_low && !c->log_y) y->low = fmin(y->low, c->low);
-  if (c->has_high && !c->log_y) y->high = fmax(y->high, c->high);
+  y->log = c->log_y && y->high > 5 * y->low; /* within less, a linear axis has more to read */
+  if (c->has_low && !y->log) y->low = fmin(y->low, c->low);
+  if (c->has_high && !y->log) y->high = fmax(y->high, c->high);
   if (x->high <= x->low) x->low -= 0.5, x->high += 0.5;
   double room = fmax((y->high - y->low) * 0.05, 1e-9 * fmax(1, fabs(y->high)));
   if (y->high <= y->low) room = fmax(fabs(y->high) * 0.1, 1e-6);

@@ -331,8 +331,8 @@ static void put_summary(tt_strbuf *out, const tt_study *s, tt_arena *arena) {
 }
 
 static void put_runs(tt_strbuf *out, const tt_study *s) {
-  tt_strbuf_printf(out, "<details%s><summary>Each run</summary><div class=\"wide\"><table><thead><tr><th>run</th><th>recipe</th><th>seed</th>"
-                        "<th>steps</th><th>accuracy, %%</th><th>best, %%</th>", s->n_runs > s->n_groups ? "" : " open");
+  tt_strbuf_printf(out, "<details><summary>Each run</summary><div class=\"wide\"><table><thead><tr><th>run</th><th>recipe</th><th>seed</th>"
+                        "<th>steps</th><th>accuracy, %%</th><th>best, %%</th>");
   for (int c = 0; c < N_COLUMNS; c++)
     if (column_used(s, c)) tt_strbuf_printf(out, "<th>%s</th>", columns[c].head);
   tt_strbuf_printf(out, "</tr></thead><tbody>\n");

@@ -85,7 +85,7 @@ typedef struct tt_node_data {
   tt_node prev, next;
 } tt_node_data;
 
-typedef enum { TT_VAR_PARAM, TT_VAR_STATE } tt_var_role;
+typedef enum { TT_VAR_PARAM, TT_VAR_STATE, TT_VAR_TRACK } tt_var_role; /* TRACK: an instrument's, no part of the training state */
 typedef struct tt_var {
   const char *name;
   tt_type type;

@@ -271,8 +271,10 @@ static bool parse_var_facts(tt_parser *p, tt_var *v) {
   const char *text;
   if (tt_parse_take_word(p, "state"))
     v->role = TT_VAR_STATE;
+  else if (tt_parse_take_word(p, "track"))
+    v->role = TT_VAR_TRACK;
   else if (!tt_parse_take_word(p, "param"))
-    return tt_parse_expected(p, "param or state");
+    return tt_parse_expected(p, "param, state or track");
   v->decay = tt_parse_take_word(p, "decay");
   if (tt_parse_take_word(p, "copy_of")) {
     TT_TRY(tt_parse_punct(p, '=') && parse_var_use(p, &v->copy_of));

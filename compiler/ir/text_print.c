@@ -365,7 +365,7 @@ static void put_var(const tt_module *m, uint32_t i, tt_text_mode mode, tt_strbuf
   put(out, " ");
   put_type(out, &v->type);
   if (m->var_offset.count) tt_strbuf_printf(out, " @vars+%llu", (unsigned long long)m->var_offset.data[i]);
-  put(out, v->role == TT_VAR_PARAM ? " param" : " state");
+  put(out, v->role == TT_VAR_PARAM ? " param" : v->role == TT_VAR_STATE ? " state" : " track");
   if (v->decay) put(out, " decay");
   if (v->copy_of != TT_NONE) {
     put(out, " copy_of=$");

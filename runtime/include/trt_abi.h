@@ -24,6 +24,7 @@ typedef enum { TRT_F32 = 0, TRT_F64 = 1, TRT_I32 = 2, TRT_I64 = 3, TRT_BOOL = 4,
 typedef enum {
   TRT_PARAM = 0, /* trained; initial value from the export image */
   TRT_STATE = 1, /* optimizer moments, EMA copies ...; initial value says `init` */
+  TRT_TRACK = 2, /* an instrument's, no part of the training state; behind all others, starts as zeros */
 } trt_var_role;
 
 /* How a var starts. */
@@ -70,6 +71,11 @@ typedef void (*trt_entry_fn)(const trt_step *step);
  *             its steps (a training step that also measures; state starts as 0), "ramp" draws the conclusions from them
  *             (input period_max f32 []: steps of an epoch), all vars are put back, and then each output of "ramp" is copied
  *             to the var of its name.
+ *   "track"   after an optimizer step, while tracking: adds its moves to the TRT_TRACK vars track-*. Input keep f32 []: 0 in the
+ *             first step of a window, else 1.
+ *   "track_report"  what they say at a window's end. Input window f32 []: moves added. Outputs "track:NAME" f32 [n+1] or
+ *             [n+1,k]: a row for each tracked weight, in the order of the vars "track-w:WEIGHT", and one for all;
+ *             track_peak f32 [n], track_peak_index i32 [n]: each weight's most oscillating element.
  * Inputs the runtime fills, found by name (absent ones are not used by the program):
  *   images f32 [B,C,H,W];  labels i32 [B] (hard) or f32 [B,classes] (soft);
  *   rng i64 [2] = {seed, step};  lr, bc1, bc2 f32 [] : learning rate, 1-beta1^t, 1-beta2^t with t = step+1

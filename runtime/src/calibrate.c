@@ -71,7 +71,7 @@ static void conclude(const calibration *c, const trt_entry *ramp, const uint8_t 
   if (most) memcpy(model->arena + most->offset, &epoch, sizeof epoch);
   trt_step step = {model->vars, model->arena};
   ramp->fn(&step);
-  memcpy(model->vars, before, p->vars_bytes);
+  memcpy(model->vars, before, model->vars_bytes);
   for (uint64_t i = 0; i < ramp->n_outputs; i++) {
     const trt_tensor *from = &ramp->outputs[i], *to = trt_tensor_find(p->vars, p->n_vars, from->name);
     memcpy(model->vars + to->offset, model->arena + from->offset, from->bytes);
@@ -89,7 +89,7 @@ static bool run_all(const calibration *c, const trt_entry *ramp, const uint8_t *
   if (ok && !*stop)
     conclude(c, ramp, before);
   else
-    memcpy(c->model->vars, before, c->model->program->vars_bytes);
+    memcpy(c->model->vars, before, c->model->vars_bytes);
   return ok;
 }
 
@@ -99,7 +99,7 @@ bool trt_calibrate(const trt_model *model, const trt_dataset *data, const trt_se
   const trt_entry *ramp = trt_model_entry(model, "ramp", err);
   if (!ramp || !check_outputs(model, ramp, err) || !trt_model_bind(model, "calibrate", &c.step, err)) return false;
   if (ramp->n_outputs == 0) return true; /* no layer is quantized */
-  uint64_t bytes = model->program->vars_bytes;
+  uint64_t bytes = model->vars_bytes;
   uint8_t *before = trt_alloc_tensors(bytes);
   if (!before) return trt_fail(err, "no memory to set %" PRIu64 " MiB of state aside for a calibration", bytes >> 20);
   memcpy(before, model->vars, bytes);

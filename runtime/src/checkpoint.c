@@ -91,9 +91,9 @@ bool trt_checkpoint_save(const char *path, const trt_model *model, const trt_set
     snprintf(keys[i], sizeof keys[i], "tetrac.%s", fields[i].key);
     metas[i + 2] = (trt_st_meta){keys[i], values[i]};
   }
-  trt_st_tensor *tensors = trt_alloc(p->n_vars * sizeof *tensors);
-  for (uint64_t i = 0; i < p->n_vars; i++) tensors[i] = trt_st_describe(&p->vars[i], model->vars);
-  bool ok = trt_st_write(path, tensors, p->n_vars, metas, N_FIELDS + 2, err);
+  trt_st_tensor *tensors = trt_alloc(trt_model_state_vars(p) * sizeof *tensors);
+  for (uint64_t i = 0; i < trt_model_state_vars(p); i++) tensors[i] = trt_st_describe(&p->vars[i], model->vars);
+  bool ok = trt_st_write(path, tensors, trt_model_state_vars(p), metas, N_FIELDS + 2, err);
   free(tensors);
   return ok;
 }
@@ -113,7 +113,7 @@ static bool check_identity(const char *path, const trt_st_file *file, const trt_
 
 static bool check_tensors(const char *path, const trt_st_file *file, const trt_model *model, trt_error *err) {
   const trt_program *p = model->program;
-  for (uint64_t i = 0; i < p->n_vars; i++) {
+  for (uint64_t i = 0; i < trt_model_state_vars(p); i++) {
     trt_st_tensor want = trt_st_describe(&p->vars[i], model->vars);
     const trt_st_tensor *have = trt_st_find(file, want.name);
     if (!have) return trt_fail(err, "%s: has no tensor '%s'; use the trainer that wrote it", path, want.name);
@@ -122,9 +122,9 @@ static bool check_tensors(const char *path, const trt_st_file *file, const trt_m
     if (!same)
       return trt_fail(err, "%s: tensor '%s' has another type or shape; use the trainer that wrote it", path, want.name);
   }
-  if (file->n_tensors == p->n_vars) return true;
+  if (file->n_tensors == trt_model_state_vars(p)) return true;
   return trt_fail(err, "%s: has %" PRIu64 " tensors, this program %" PRIu64 "; use the trainer that wrote it", path,
-                  file->n_tensors, p->n_vars);
+                  file->n_tensors, trt_model_state_vars(p));
 }
 
 static bool parse_record(const char *path, const trt_st_file *file, record *r, trt_error *err) {
@@ -147,7 +147,7 @@ bool trt_checkpoint_load(const char *path, const trt_model *model, trt_settings 
   bool ok =
       check_identity(path, &file, p, err) && check_tensors(path, &file, model, err) && parse_record(path, &file, &r, err);
   if (ok) {
-    for (uint64_t i = 0; i < p->n_vars; i++) {
+    for (uint64_t i = 0; i < trt_model_state_vars(p); i++) {
       const trt_st_tensor *t = trt_st_find(&file, p->vars[i].name);
       memcpy(model->vars + p->vars[i].offset, t->data, t->bytes);
     }

@@ -2,6 +2,7 @@
 #include "commands.h"
 #include "file.h"
 #include "runtime/include/trt_runtime.h"
+#include "track.h"
 #include "train.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -115,7 +116,7 @@ static int train_main(train_arguments *a, trt_option *options, const trt_program
   }
   if (!start_threads(a->threads, program, &err) || !trt_model_open(&model, program, &err)) return trt_report(&err);
   int code = 1;
-  bool ok = trt_model_bind(&model, "train", &b, &err);
+  bool ok = trt_model_bind(&model, "train", &b, &err) && (!a->run.track_every || trt_model_add_tracking(&model, &err));
   trt_image_shape shape = shape_of(&b);
   if (!ok || !trt_data_open(&data, a->data, &shape, &err)) {
     trt_report(&err);
@@ -153,6 +154,9 @@ int trt_command_train(const trt_program *program, int argc, char **argv) {
               9e15),
       TRT_INT("--save-every", &a.run.save_every, "N", "save every N steps; 0: after each epoch", 0, 9e15),
       TRT_INT("--log-every", &a.run.log_every, "N", "steps between metric lines", 1, 9e15),
+      TRT_INT_OR("--track", &a.run.track_every, "[N]", "record how weights oscillate, every N steps, in track.jsonl; 0: off", 0, 9e15,
+                 TRT_TRACK_DEFAULT),
+      TRT_INT("--track-window", &a.run.track_window, "N", "steps each record looks back on; 0: as --track, at most 200", 0, 100000),
       TRT_FLAG("--no-eval", &a.no_eval, "no evaluation on the test split"),
   };
   size_t n = sizeof options / sizeof *options;

@@ -1,11 +1,10 @@
 /* DIR/metrics.jsonl and DIR/metrics.csv: one line for each logged step, the same values in both. */
 #ifndef TRT_METRICS_H
 #define TRT_METRICS_H
-#include "checkpoint.h"
+#include "lines.h"
 
 typedef struct trt_metrics {
-  int fd[2]; /* JSONL, CSV */
-  char path[2][4096];
+  trt_lines json, csv;
 } trt_metrics;
 
 typedef struct trt_metrics_line {

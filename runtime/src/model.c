@@ -45,6 +45,12 @@ static bool check_tensors(const trt_tensor *list, uint64_t n, uint64_t size, con
 static bool check_vars(const trt_program *p, trt_error *err) {
   for (uint64_t i = 0; i < p->n_vars; i++) {
     const trt_tensor *v = &p->vars[i];
+    if (v->role == TRT_TRACK) {
+      if (v->init == TRT_INIT_ZERO) continue;
+      return trt_fail(err, "this trainer is damaged: '%s' does not start as zeros; compile it again", v->name);
+    }
+    if (i > 0 && p->vars[i - 1].role == TRT_TRACK)
+      return trt_fail(err, "this trainer is damaged: '%s' lies behind the vars of instruments; compile it again", v->name);
     bool ok = v->init <= TRT_INIT_COPY && (v->init != TRT_INIT_IMAGE || inside(v->init_offset, v->bytes, p->image_bytes)) &&
               (v->init != TRT_INIT_COPY || (v->init_offset < i && p->vars[v->init_offset].bytes == v->bytes)) &&
               (!v->transposed || (v->rank == 2 && v->dtype == TRT_F32));
@@ -82,7 +88,7 @@ void trt_transpose(uint8_t *to, const uint8_t *from, int64_t rows, int64_t cols)
 
 void trt_model_reset(const trt_model *model) {
   const trt_program *p = model->program;
-  memset(model->vars, 0, p->vars_bytes);
+  memset(model->vars, 0, model->vars_bytes);
   for (uint64_t i = 0; i < p->n_vars; i++) {
     const trt_tensor *v = &p->vars[i];
     uint8_t *to = model->vars + v->offset;
@@ -95,10 +101,36 @@ void trt_model_reset(const trt_model *model) {
   }
 }
 
+uint64_t trt_model_state_vars(const trt_program *p) {
+  uint64_t n = 0;
+  while (n < p->n_vars && p->vars[n].role != TRT_TRACK) n++;
+  return n;
+}
+
+/* The vars of instruments lie behind all others. */
+static uint64_t state_bytes(const trt_program *p) {
+  uint64_t n = trt_model_state_vars(p);
+  return n < p->n_vars ? p->vars[n].offset : p->vars_bytes;
+}
+
+bool trt_model_add_tracking(trt_model *model, trt_error *err) {
+  uint8_t *vars = trt_alloc_tensors(model->program->vars_bytes);
+  if (!vars) {
+    uint64_t mib = (model->program->vars_bytes - model->vars_bytes) >> 20;
+    return trt_fail(err, "no memory for another %llu MiB; train without --track", (unsigned long long)mib);
+  }
+  memcpy(vars, model->vars, model->vars_bytes);
+  free(model->vars);
+  model->vars = vars;
+  model->vars_bytes = model->program->vars_bytes;
+  return true;
+}
+
 bool trt_model_open(trt_model *model, const trt_program *program, trt_error *err) {
   *model = (trt_model){.program = program};
   if (!check_program(program, err)) return false;
-  model->vars = trt_alloc_tensors(program->vars_bytes);
+  model->vars_bytes = state_bytes(program);
+  model->vars = trt_alloc_tensors(model->vars_bytes);
   model->arena = trt_alloc_tensors(program->arena_bytes);
   if (!model->vars || !model->arena) {
     uint64_t mib = (program->vars_bytes + program->arena_bytes) >> 20;

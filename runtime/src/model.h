@@ -7,6 +7,7 @@
 typedef struct trt_model {
   const trt_program *program;
   uint8_t *vars, *arena;
+  uint64_t vars_bytes; /* of vars, up to the first TRT_TRACK var unless there is room for tracking */
 } trt_model;
 
 /* An entry's inputs and outputs by their names in trt_abi.h; NULL where the program has none. Types and sizes are checked.
@@ -28,6 +29,8 @@ typedef struct trt_scalars {
 /* Checks the program (ABI version, tensors inside their memory), allocates, sets initial values. */
 bool trt_model_open(trt_model *model, const trt_program *program, trt_error *err);
 void trt_model_close(trt_model *model);
+/* Makes room for the TRT_TRACK vars, as zeros. They are no part of the state: nothing but the entries that track needs them. */
+bool trt_model_add_tracking(trt_model *model, trt_error *err);
 /* Sets every var to its initial value. */
 void trt_model_reset(const trt_model *model);
 
@@ -42,6 +45,8 @@ void trt_model_set_labels(const trt_model *model, const trt_binding *binding, co
 /* First element of a float32 output; NaN when `tensor` is NULL. */
 float trt_model_scalar(const trt_model *model, const trt_tensor *tensor);
 
+/* Vars that are parameters or state: the first so many. */
+uint64_t trt_model_state_vars(const trt_program *program);
 const trt_tensor *trt_tensor_find(const trt_tensor *list, uint64_t n, const char *name);
 int64_t trt_tensor_elements(const trt_tensor *tensor);
 /* Copies float32 of a rank-2 tensor [rows][cols] at `from` to [cols][rows] at `to`; neither need be aligned. */

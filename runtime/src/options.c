@@ -55,6 +55,11 @@ trt_parse_result trt_options_parse(trt_option *options, size_t n, int argc, char
       trt_fail(err, "%s: takes no value", o->name);
       return TRT_USAGE;
     }
+    if (!equals && o->implied && (i + 1 == argc || argv[i + 1][0] < '0' || argv[i + 1][0] > '9')) {
+      o->seen = true;
+      *(int64_t *)o->value = o->implied;
+      continue;
+    }
     if (!equals && i + 1 == argc) {
       trt_fail(err, "%s: wants %s", o->name, o->argument);
       return TRT_USAGE;

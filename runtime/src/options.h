@@ -13,20 +13,24 @@ typedef struct trt_option { /* made by the row macros below */
   const char *help;
   double min, max; /* INT and REAL, both allowed */
   bool required;
-  bool seen; /* set by parsing */
+  bool seen;       /* set by parsing */
+  int64_t implied; /* INT: the value where no number follows the name; 0: one must */
 } trt_option;
 
 /* Rows of the table. NEED is a text that must be given. */
 #define TRT_FLAG(name, value, help)                                                                                        \
-  { name, TRT_OPT_FLAG, value, NULL, help, 0, 0, false, false }
+  { name, TRT_OPT_FLAG, value, NULL, help, 0, 0, false, false, 0 }
 #define TRT_TEXT(name, value, argument, help)                                                                              \
-  { name, TRT_OPT_TEXT, value, argument, help, 0, 0, false, false }
+  { name, TRT_OPT_TEXT, value, argument, help, 0, 0, false, false, 0 }
 #define TRT_NEED(name, value, argument, help)                                                                              \
-  { name, TRT_OPT_TEXT, value, argument, help, 0, 0, true, false }
+  { name, TRT_OPT_TEXT, value, argument, help, 0, 0, true, false, 0 }
 #define TRT_INT(name, value, argument, help, min, max)                                                                     \
-  { name, TRT_OPT_INT, value, argument, help, min, max, false, false }
+  { name, TRT_OPT_INT, value, argument, help, min, max, false, false, 0 }
+/* An integer that may be left out: `--name` alone means `implied`. */
+#define TRT_INT_OR(name, value, argument, help, min, max, implied)                                                         \
+  { name, TRT_OPT_INT, value, argument, help, min, max, false, false, implied }
 #define TRT_REAL(name, value, argument, help, min, max)                                                                    \
-  { name, TRT_OPT_REAL, value, argument, help, min, max, false, false }
+  { name, TRT_OPT_REAL, value, argument, help, min, max, false, false, 0 }
 
 typedef enum { TRT_PARSED, TRT_HELP, TRT_USAGE } trt_parse_result;
 

@@ -5,6 +5,7 @@
 #include "train.h"
 #include "calibrate.h"
 #include "file.h"
+#include "track.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -27,6 +28,7 @@ typedef struct run {
   int64_t per_epoch, last; /* steps of an epoch; the step to stop at */
   int64_t *order, order_epoch;
   trt_metrics metrics;
+  trt_tracker tracker;
   trt_progress progress;
   trt_evaluation evaluation; /* the latest */
   double started, pace;      /* seconds a step, smoothed */
@@ -204,7 +206,7 @@ static bool report_step(run *r, trt_error *err) {
 /* The gradients were finite, the update may still have overflowed: a checkpoint with a NaN in it is worse than none. */
 static bool check_vars(const run *r, trt_error *err) {
   const trt_program *p = r->model->program;
-  for (uint64_t i = 0; i < p->n_vars; i++) {
+  for (uint64_t i = 0; i < trt_model_state_vars(p); i++) {
     if (p->vars[i].dtype != TRT_F32) continue;
     const float *v = (const float *)(const void *)(r->model->vars + p->vars[i].offset);
     uint64_t n = p->vars[i].bytes / 4;
@@ -237,11 +239,48 @@ static bool turn(run *r, trt_error *err) {
   if (stop_signal) return true; /* it was abandoned; the loop saves */
   if (!run_step(r, err)) return false;
   bool epoch_end = r->at.step % r->per_epoch == 0, end = r->at.step == r->last;
+  if (r->tracker.ready && !trt_track_step(&r->tracker, r->at.step, (double)r->at.step / (double)r->per_epoch, err)) return false;
   r->at.eval_pending = (epoch_end || end) && r->options->evaluate;
   show_bar(r);
   if (!report_step(r, err)) return false;
   bool due = r->options->save_every ? r->at.step % r->options->save_every == 0 : epoch_end;
   return (!due && !end && !stop_signal) || save(r, err);
+}
+
+/* What the run is, for reports. */
+static bool describe(const run *r, trt_error *err) {
+  const trt_program *p = r->model->program;
+  const trt_settings *s = r->settings;
+  char path[4096];
+  trt_writer w;
+  trt_text text = {0};
+  const char *const names[] = {"model", "recipe", "target", "data"}, *const values[] = {p->model, p->recipe, p->target, s->data};
+  for (int i = 0; i < 4; i++) {
+    trt_text_add(&text, "%s\"%s\":", i ? ",\n" : "{", names[i]);
+    trt_text_add_json(&text, values[i]);
+  }
+  trt_text_add(&text, ",\n\"seed\":%" PRId64 ",\"epochs\":%" PRId64 ",\"batch\":%" PRId64 ",\"lr\":%.9g}\n", s->seed, s->epochs, s->batch,
+               s->lr);
+  bool ok = trt_join(path, sizeof path, r->options->out, "run.json", err) && trt_writer_open(&w, path, err) &&
+            trt_writer_put(&w, text.data, text.size, err) && trt_writer_commit(&w, err);
+  free(text.data);
+  return ok;
+}
+
+/* Without tracking, what an earlier run has left of it must not look like this run's. */
+static bool begin_tracking(run *r, trt_error *err) {
+  const trt_train_options *o = r->options;
+  const trt_position *resume = r->at.step > 0 ? &r->at : NULL;
+  if (o->track_every)
+    return trt_track_open(&r->tracker, r->model, o->out, o->track_every, o->track_window, r->settings->seed, r->at.step, r->last,
+                          resume, err);
+  char path[4096];
+  trt_lines stale;
+  if (!trt_join(path, sizeof path, o->out, "track.jsonl", err)) return false;
+  if (!trt_file_exists(path)) return true;
+  if (!trt_lines_open(&stale, o->out, "track.jsonl", NULL, resume, err)) return false;
+  trt_lines_close(&stale);
+  return true;
 }
 
 static bool begin(run *r, trt_error *err) {
@@ -255,7 +294,7 @@ static bool begin(run *r, trt_error *err) {
   trt_progress_start(&r->progress);
   return trt_model_bind(r->model, "train", &r->step, err) && make_folder(o->out, err) && lock_folder(r, err) &&
          trt_join(r->state, sizeof r->state, o->out, TRT_STATE_FILE, err) && set_aside(r, err) &&
-         trt_metrics_open(&r->metrics, o->out, r->at.step > 0 ? &r->at : NULL, err);
+         trt_metrics_open(&r->metrics, o->out, r->at.step > 0 ? &r->at : NULL, err) && describe(r, err) && begin_tracking(r, err);
 }
 
 static bool loop(run *r, trt_error *err) {
@@ -286,6 +325,7 @@ static int finish(run *r, bool ok, const trt_error *err) {
     if (r->options->evaluate) trt_evaluation_print(&r->evaluation, "test", false);
   }
   trt_metrics_close(&r->metrics);
+  trt_track_close(&r->tracker);
   if (r->lock >= 0) close(r->lock);
   free(r->order);
   return code;
@@ -294,7 +334,7 @@ static int finish(run *r, bool ok, const trt_error *err) {
 int trt_train(const trt_model *model, const trt_dataset *data, const trt_settings *settings,
               const trt_train_options *options, const trt_position *start) {
   run r = {.model = model, .data = data, .settings = settings, .options = options, .at = *start, .lock = -1};
-  r.metrics.fd[0] = r.metrics.fd[1] = -1;
+  r.metrics.json.fd = r.metrics.csv.fd = r.tracker.lines.fd = -1;
   trt_error err;
   catch_signals();
   r.started = trt_now();

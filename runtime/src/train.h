@@ -12,6 +12,7 @@ typedef struct trt_train_options {
   int64_t max_steps;  /* stop after so many steps in all; 0: the whole schedule */
   int64_t save_every; /* steps; 0: at each epoch's end */
   int64_t log_every;  /* steps */
+  int64_t track_every, track_window; /* see track.h; every 0: no tracking */
   bool resume, evaluate;
 } trt_train_options;
 

@@ -158,6 +158,14 @@ static const shape_case cases[] = {
     {"%r = mx.gemm(%x64, %n) : f32[2,4]", "%r = mx.gemm(%m, %w)", "input 1 is f32[4,3], expected [*,64]"},
     {NULL, "%r = mx.gemm(%t, %n)", "input 0 is f32[5,2,3], expected an mx or f32 matrix"},
     {"%r = mx.colsum(%m) : f32[64]", "%r = mx.colsum(%x64)", "expected an mx matrix"},
+    {"%r = histogram(%a, %t, %s) {low=-1, high=1, bins=20} : f32[3,20]", "%r = histogram(%a, %t) {low=-1, high=1}",
+     "attribute 'bins' is 0, expected 1 to 4096"},
+    {NULL, "%r = histogram(%a) {low=1, high=1, bins=2}", "expected low < high"},
+    {NULL, "%r = histogram(%a, %int) {low=0, high=1, bins=2}", "input 1 is i64[2,3], expected f32"},
+    {"%r = arg_max(%a, %t) : i32[2]", "%r = arg_max(%a, %int)", "input 1 is i64[2,3], expected f32 of 1 to"},
+    {"%r = mx.confidence(%t) {q=e2m1:ceil:nearest} : f32[5,2,3]", "%r = mx.confidence(%t)", "attribute 'q' is missing or off"},
+    {NULL, "%r = mx.confidence(%m) {q=e2m1:ceil:nearest}", "input 0 is mx.e2m1[2,64], expected f32"},
+    {"%r, %x = mx.census(%m, %n) : f32[2,8], f32[2,256]", "%r, %x = mx.census(%m, %a)", "input 1 is f32[2,3], expected an mx matrix"},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
