@@ -54,7 +54,7 @@ int tt_cmd_compile(int argc, char **argv) {
       {"-o", TT_OPT_STRING, &out, "FILE", "the trainer (or object, assembly, LLVM text) to write", false},
       {"--recipe", TT_OPT_STRING, &r.recipe, "NAME|FILE", "how to quantize and train (default tetrajet; 'tetrac list recipes')", false},
       {"--set", TT_OPT_LIST, &r.sets, "KEY=VALUE", "override one key of the recipe, e.g. q3.rounding=nearest", false},
-      {"--batch", TT_OPT_INT, &r.batch, "N", "images a step, where the model leaves it open (default 128)", false},
+      {"--batch", TT_OPT_COUNT, &r.batch, "N", "images a step, where the model leaves it open (default 128)", false},
       {"--target", TT_OPT_STRING, &r.target, "TARGET", "cpu, cpu:FEATURES or a triple (default cpu: this machine)", false},
       {"--emit", TT_OPT_STRING, &emit, "KIND", "exe, obj, asm or llvm (default exe)", false},
       {"--quiet", TT_OPT_FLAG, &quiet, NULL, "say nothing but errors", false},
@@ -70,7 +70,7 @@ int tt_cmd_compile(int argc, char **argv) {
     fprintf(stderr, "tetrac compile: -o FILE is missing\n");
     parsed = TT_OPTIONS_BAD;
   }
-  if (parsed == TT_OPTIONS_OK && (!emit_kind(emit, &format, &link) || r.batch < 0)) parsed = TT_OPTIONS_BAD;
+  if (parsed == TT_OPTIONS_OK && !emit_kind(emit, &format, &link)) parsed = TT_OPTIONS_BAD;
   int code = parsed == TT_OPTIONS_BAD ? TT_EXIT_USAGE : TT_EXIT_OK;
   if (parsed == TT_OPTIONS_OK) {
     double start = now();
@@ -78,6 +78,8 @@ int tt_cmd_compile(int argc, char **argv) {
     uint8_t *data = NULL;
     size_t bytes = 0;
     r.model = args.data[0];
+    r.out = strcmp(out, "-") == 0 ? NULL : out;
+    r.program = link;
     const cg_target *target = NULL;
     bool ok = tt_session_open(&s, &r, true);
     if (ok && s.notes && !quiet) fputs(s.notes, stderr);

@@ -98,7 +98,7 @@ int tt_cmd_inspect(int argc, char **argv) {
   const tt_option options[] = {
       {"--recipe", TT_OPT_STRING, &r.recipe, "NAME|FILE", "how to quantize and train (default tetrajet)", false},
       {"--set", TT_OPT_LIST, &r.sets, "KEY=VALUE", "override one key of the recipe", false},
-      {"--batch", TT_OPT_INT, &r.batch, "N", "images a step, where the model leaves it open", false},
+      {"--batch", TT_OPT_COUNT, &r.batch, "N", "images a step, where the model leaves it open", false},
       {"--after", TT_OPT_STRING, &r.after, "PASS", "stop after this pass ('tetrac list passes')", false},
       {"--format", TT_OPT_STRING, &format, "FORMAT", "text, dot, svg, html, onnx or json (default text)", false},
       {"-o", TT_OPT_STRING, &out, "FILE", "where to write (default: standard output)", false},
@@ -119,6 +119,7 @@ int tt_cmd_inspect(int argc, char **argv) {
     tt_session s;
     tt_strbuf text = {0};
     r.model = args.data[0];
+    r.out = out;
     bool ok = tt_session_open(&s, &r, true);
     if (ok && s.notes) fputs(s.notes, stderr);
     ok = ok && formats[which].print(&s, &text) && deliver(&s, out, &text);

@@ -116,7 +116,7 @@ int tt_cmd_run(int argc, char **argv) {
       {"--case", TT_OPT_STRING, &dir, "DIR", "an ONNX test case: input_K.pb, output_K.pb; prints PASS or FAIL", false},
       {"--recipe", TT_OPT_STRING, &r.recipe, "NAME|FILE", "quantize as this recipe says (default fp32)", false},
       {"--set", TT_OPT_LIST, &r.sets, "KEY=VALUE", "override one key of the recipe", false},
-      {"--batch", TT_OPT_INT, &r.batch, "N", "binds an open first dimension", false},
+      {"--batch", TT_OPT_COUNT, &r.batch, "N", "binds an open first dimension", false},
       {"--target", TT_OPT_STRING, &r.target, "TARGET", "cpu or cpu:FEATURES", false},
   };
   const tt_command cmd = {"run", "MODEL.onnx (--inputs FILE... -o DIR | --case DIR)",

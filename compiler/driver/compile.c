@@ -3,6 +3,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { MAX_ENTRIES = 7 };
@@ -48,9 +49,23 @@ const char *tt_runtime_library(tt_arena *arena) {
   return beside_executable(arena, 5, candidates);
 }
 
+/* What writing would spoil is said before the work, not after it. */
+static bool check_output(tt_session *s, const tt_request *r) {
+  tt_loc loc = {.file = r->out};
+  struct stat to, from;
+  if (!r->out || stat(r->out, &to) != 0) return true;
+  bool regular = S_ISREG(to.st_mode);
+  if (S_ISDIR(to.st_mode)) tt_error(&s->diag, loc, "is a folder; name a file to write with -o");
+  else if (r->program && !regular) tt_error(&s->diag, loc, "is no regular file; name another for the trainer with -o");
+  else if (regular && stat(r->model, &from) == 0 && to.st_dev == from.st_dev && to.st_ino == from.st_ino)
+    tt_error(&s->diag, loc, "is the model itself; name another file to write with -o");
+  return s->diag.errors == 0;
+}
+
 bool tt_session_import(tt_session *s, const tt_request *r) {
   *s = (tt_session){.arena = tt_arena_create()};
   tt_diag_init(&s->diag, stderr);
+  TT_TRY(check_output(s, r));
   s->recipe = tt_recipe_load(r->recipe ? r->recipe : "fp32", tt_recipe_dir(s->arena), (int)r->sets.count, r->sets.data,
                              s->arena, &s->diag);
   if (!s->recipe) return false;

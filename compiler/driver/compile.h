@@ -14,6 +14,8 @@ typedef struct tt_request {
   int64_t batch;      /* 0: the model's own, or 128 where it is symbolic */
   const char *target; /* NULL: cpu */
   const char *after;  /* stop after this pass; NULL: all */
+  const char *out;    /* the file to be written, checked before the work; NULL: none */
+  bool program;       /* `out` becomes an executable */
 } tt_request;
 
 /* Everything made from a request. Memory: `arena` and the module's; tt_session_close frees both. */

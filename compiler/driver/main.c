@@ -29,7 +29,7 @@ static void help(FILE *out) {
                "  ./trainer export --state run1/state.safetensors -o trained.onnx\n");
 }
 
-int main(int argc, char **argv) {
+static int run(int argc, char **argv) {
   if (argc < 2) {
     help(stderr);
     return TT_EXIT_USAGE;
@@ -46,4 +46,12 @@ int main(int argc, char **argv) {
     if (strcmp(argv[1], commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
   fprintf(stderr, "tetrac: unknown command '%s' (see 'tetrac --help')\n", argv[1]);
   return TT_EXIT_USAGE;
+}
+
+int main(int argc, char **argv) {
+  int code = run(argc, argv);
+  /* What a command printed counts as written only once it is out of the buffer. */
+  if (fflush(stdout) == 0 && !ferror(stdout)) return code;
+  fprintf(stderr, "tetrac: error: cannot write to standard output; free some space or write elsewhere with -o\n");
+  return TT_EXIT_ERROR;
 }

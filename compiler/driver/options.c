@@ -27,8 +27,10 @@ static bool store_int(const tt_command *cmd, const tt_option *o, const char *tex
   char *end;
   errno = 0;
   long long x = strtoll(text, &end, 10);
-  if (*text == 0 || *end || errno) {
-    fprintf(stderr, "tetrac %s: %s wants a whole number, not '%s'\n", cmd->name, o->name, text);
+  bool count = o->kind == TT_OPT_COUNT;
+  if (*text == 0 || *end || errno || (count && x < 1)) {
+    const char *least = count ? " of at least 1" : "";
+    fprintf(stderr, "tetrac %s: %s wants a whole number%s, not '%s'\n", cmd->name, o->name, least, text);
     return false;
   }
   *(int64_t *)o->out = x;
@@ -57,7 +59,7 @@ static bool take_option(const tt_command *cmd, int argc, char **argv, int *i) {
     fprintf(stderr, "tetrac %s: %s wants a value (%s)\n", cmd->name, o->name, o->value);
     return false;
   }
-  if (o->kind == TT_OPT_INT) return store_int(cmd, o, value);
+  if (o->kind == TT_OPT_INT || o->kind == TT_OPT_COUNT) return store_int(cmd, o, value);
   if (o->kind == TT_OPT_STRING) {
     *(const char **)o->out = value;
     return true;

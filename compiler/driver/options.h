@@ -7,11 +7,11 @@
 
 typedef TT_VEC(const char *) tt_strings;
 
-typedef enum { TT_OPT_STRING, TT_OPT_INT, TT_OPT_FLAG, TT_OPT_LIST } tt_option_kind;
+typedef enum { TT_OPT_STRING, TT_OPT_INT, TT_OPT_COUNT, TT_OPT_FLAG, TT_OPT_LIST } tt_option_kind;
 typedef struct tt_option {
   const char *name; /* "--batch" or "-o" */
   tt_option_kind kind;
-  void *out;         /* const char **, int64_t *, bool *, tt_strings * (LIST: may be repeated) */
+  void *out;         /* const char **, int64_t * (COUNT: at least 1), bool *, tt_strings * (LIST: may be repeated) */
   const char *value; /* name of the value in help, e.g. "N"; NULL for flags */
   const char *help;
   bool many; /* LIST: takes all following words up to the next option */

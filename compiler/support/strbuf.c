@@ -83,7 +83,20 @@ static bool write_all(int fd, const char *p, size_t n) {
   return true;
 }
 
+/* A device or a pipe is written, never replaced. */
+static bool write_special(const char *path, const void *data, size_t bytes) {
+  int fd = open(path, O_WRONLY);
+  if (fd < 0) return false;
+  bool ok = write_all(fd, data, bytes);
+  int err = errno;
+  if (close(fd) != 0 && ok) return false;
+  errno = err;
+  return ok;
+}
+
 bool tt_write_file(const char *path, const void *data, size_t bytes) {
+  struct stat st;
+  if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) return write_special(path, data, bytes);
   tt_strbuf temp = {0};
   tt_strbuf_printf(&temp, "%s.tmp%ld", path, (long)getpid());
   int fd = open(temp.data, O_WRONLY | O_CREAT | O_TRUNC, 0666);

@@ -16,6 +16,7 @@ void tt_strbuf_free(tt_strbuf *sb);
 
 /* Reads a whole file into arena memory with a NUL behind it; NULL on failure with errno set. */
 char *tt_read_file(tt_arena *arena, const char *path, size_t *bytes);
-/* Writes atomically: a temporary beside `path`, synced, renamed over it. False with errno set; nothing is left behind. */
+/* Writes atomically: a temporary beside `path`, synced, renamed over it. False with errno set; nothing is left behind.
+ * What is there and no regular file (a device, a pipe) is written directly. */
 bool tt_write_file(const char *path, const void *data, size_t bytes);
 #endif

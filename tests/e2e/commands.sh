@@ -27,6 +27,28 @@ expect 1 "$tetrac" compile "$work/m.onnx" --set q3.rounding=upwards -o "$work/t"
 says "rounding"
 expect 1 "$tetrac" compile "$work/m.onnx" --batch 4 -o "$work/no/such/folder/t"
 says "cannot write"
+expect 2 "$tetrac" compile "$work/m.onnx" --batch 0 -o "$work/t"
+says "at least 1"
+expect 2 "$tetrac" inspect "$work/m.onnx" --batch -3
+says "at least 1"
+expect 1 "$tetrac" compile "$work/m.onnx" --batch 4 -o "$work"
+says "is a folder"
+ln -s m.onnx "$work/link.onnx"
+cp "$work/m.onnx" "$work/kept.onnx"
+expect 1 "$tetrac" compile "$work/m.onnx" --batch 4 -o "$work/link.onnx"
+says "is the model itself"
+cmp "$work/m.onnx" "$work/kept.onnx"
+# What is no regular file is written or refused, never replaced.
+mkfifo "$work/pipe"
+expect 1 "$tetrac" compile "$work/m.onnx" --batch 4 -o "$work/pipe"
+says "is no regular file"
+cat "$work/pipe" >"$work/piped.onnx" &
+expect 0 small_vit -o "$work/pipe"
+wait
+[ -p "$work/pipe" ] && cmp "$work/m.onnx" "$work/piped.onnx"
+code=0
+"$tetrac" inspect "$work/m.onnx" --batch 4 >/dev/full 2>"$work/err" || code=$?
+[ "$code" = 1 ] && says "cannot write to standard output"
 [ ! -e "$work/t" ] || { echo "FAIL: a failed compile left a trainer"; exit 1; }
 for f in text dot json onnx; do expect 0 "$tetrac" inspect "$work/m.onnx" --batch 4 --format $f -o "$work/g.$f"; done
 grep -q 'mx.gemm' "$work/g.text"
