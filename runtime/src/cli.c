@@ -24,7 +24,7 @@ static void print_help(const trt_program *program, const char *self) {
     printf("  %s %-7s%-40s %s\n", self, commands[i].name, commands[i].usage, commands[i].about);
   }
   printf("\n%s COMMAND --help tells more. Data go to stdout, talk to stderr. Exit codes: 0 done, 1 error, 2 wrong usage,\n"
-         "130 or 143: stopped by a signal after the step was finished and saved.\n",
+         "129, 130 or 143: stopped by a signal after the step was finished and saved.\n",
          self);
 }
 

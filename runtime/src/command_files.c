@@ -21,6 +21,12 @@ static bool open_with_state(trt_model *model, const trt_program *program, const 
   return false;
 }
 
+/* An output that would replace what it is made from is a slip of the user's. */
+static bool keeps_input(const char *out, const char *input, trt_error *err) {
+  if (!input || !trt_same_file(out, input)) return true;
+  return trt_fail(err, "%s: is read by this command; write to another file", out);
+}
+
 /* ---- grad ---- */
 
 typedef struct batch_file {
@@ -146,6 +152,7 @@ static int grad_main(const trt_program *program, const char *batch_path, const c
   trt_model model;
   trt_binding b;
   batch_file batch = {.path = batch_path};
+  if (!keeps_input(out, batch_path, &err) || !keeps_input(out, state, &err)) return trt_report(&err);
   if (!trt_threads_init(threads, program->scratch_bytes))
     trt_fail(&err, "no memory for scratch; use fewer --threads");
   else if (open_with_state(&model, program, state, &step, &err)) {
@@ -186,7 +193,7 @@ static int export_main(const trt_program *program, const char *state, const char
   trt_error err;
   int64_t step;
   trt_model model;
-  if (!open_with_state(&model, program, state, &step, &err)) return trt_report(&err);
+  if (!keeps_input(out, state, &err) || !open_with_state(&model, program, state, &step, &err)) return trt_report(&err);
   if (!state) trt_note("no --state given: exporting the initial weights");
   uint8_t *image = malloc(program->image_bytes ? program->image_bytes : 1);
   bool ok = image || trt_fail(&err, "no memory for the model's %" PRIu64 " bytes", program->image_bytes);
@@ -248,7 +255,7 @@ static void print_plan(const char *json) {
     if (open || shut || (!string && *p == ',')) {
       if (!fresh) putchar('\n');
       fresh = true;
-    } else if (string || (*p != ' ' && *p != '\n')) {
+    } else if (string || !strchr(" \t\n", *p)) {
       if (fresh) printf("%*s", 2 + 2 * (depth > 0 ? depth : 0), "");
       fresh = false;
       putchar(*p);

@@ -157,6 +157,11 @@ bool trt_file_exists(const char *path) {
   return stat(path, &st) == 0;
 }
 
+bool trt_same_file(const char *a, const char *b) {
+  struct stat x, y;
+  return stat(a, &x) == 0 && stat(b, &y) == 0 && S_ISREG(x.st_mode) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 bool trt_join(char *out, size_t size, const char *folder, const char *name, trt_error *err) {
   size_t n = strlen(folder);
   const char *slash = n > 0 && folder[n - 1] == '/' ? "" : "/";

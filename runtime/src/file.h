@@ -21,6 +21,7 @@ bool trt_read_file(const char *path, uint8_t **bytes, uint64_t *size, trt_error 
 /* Reads at most `limit` bytes of a plain or gzip file; *size < limit means the file ended. The caller frees *bytes. */
 bool trt_read_gz(const char *path, uint64_t limit, uint8_t **bytes, uint64_t *size, trt_error *err);
 bool trt_file_exists(const char *path);
+bool trt_same_file(const char *a, const char *b); /* one file on disk, by whatever names */
 /* Joins folder and name into out[size]; an over-long path is an error. */
 bool trt_join(char *out, size_t size, const char *folder, const char *name, trt_error *err);
 #endif

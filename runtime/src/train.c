@@ -50,6 +50,9 @@ static void catch_signals(void) {
   stop_signal = 0;
   sigaction(SIGINT, &action, NULL);
   sigaction(SIGTERM, &action, NULL);
+  struct sigaction hangup;
+  bool ignored = sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler == SIG_IGN; /* under nohup */
+  if (!ignored) sigaction(SIGHUP, &action, NULL);
 }
 
 /* ---- the output folder ---- */
@@ -64,9 +67,11 @@ static bool make_folder(const char *path, trt_error *err) {
     (void)mkdir(copy, 0777); /* a failure shows at the last one */
     *p = '/';
   }
+  if (mkdir(copy, 0777) == 0) return true;
+  int code = errno;
   struct stat st;
-  if (mkdir(copy, 0777) == 0 || (stat(copy, &st) == 0 && S_ISDIR(st.st_mode))) return true;
-  return trt_fail(err, "%s: cannot make the folder: %s; choose another --out", path, strerror(errno));
+  if (stat(copy, &st) == 0 && S_ISDIR(st.st_mode)) return true;
+  return trt_fail(err, "%s: cannot make the folder: %s; choose another --out", path, strerror(code));
 }
 
 /* Two trainers in one folder would mix their files. */

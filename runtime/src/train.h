@@ -17,7 +17,7 @@ typedef struct trt_train_options {
 } trt_train_options;
 
 /* Trains `model` on `data` from `start` (step 0, or where the checkpoint that `model` holds was) to the end of the
- * schedule. SIGINT and SIGTERM end it after the current step, saved. Returns the exit code. */
+ * schedule. SIGINT, SIGTERM and SIGHUP end it after the current step, saved. Returns the exit code. */
 int trt_train(const trt_model *model, const trt_dataset *data, const trt_settings *settings,
               const trt_train_options *options, const trt_position *start);
 #endif

@@ -117,6 +117,8 @@ static void full_folder(void **state) {
   assert_int_equal(sh("$T train --data idx:d --out r --max-steps 5 && cp r/state.safetensors kept"), 0);
   assert_fails("File too large", "ulimit -f 1; exec $T train --data idx:d --out r --resume");
   assert_same_file("kept", "r/state.safetensors");
+  assert_fails("is read by this command", "$T export --state kept -o r/../kept");
+  assert_same_file("kept", "r/state.safetensors");
   assert_int_equal(sh("ls r | grep tmp"), 1);
   assert_int_equal(sh("$T train --data idx:d --out r --resume"), 0);
 }

@@ -87,8 +87,8 @@ static void signal_saves(void **state) {
   (void)state;
   make_idx(203, 50);
   assert_int_equal(sh("$T train --data idx:d --log-every 7 --out whole"), 0);
-  int signals[] = {SIGTERM, SIGINT};
-  for (int i = 0; i < 2; i++) {
+  int signals[] = {SIGTERM, SIGINT, SIGHUP};
+  for (int i = 0; i < 3; i++) {
     assert_int_equal(sh("rm -rf cut"), 0);
     pid_t pid = launch("FAKE_PAUSE_MS=20 exec $T train --data idx:d --log-every 7 --out cut");
     pause_ms(300);
