@@ -3,7 +3,7 @@
 #   sh tools/setup.sh [--tests]
 set -eu
 build="gcc libc6-dev cmake ninja-build ccache pkg-config llvm-19-dev protobuf-c-compiler libprotobuf-c-dev
-  libonnx-dev libcjson-dev libinih-dev libcmocka-dev zlib1g-dev libpng-dev libjpeg62-turbo-dev graphviz
+  libonnx-dev libcjson-dev libinih-dev libcmocka-dev zlib1g-dev graphviz
   dataset-fashion-mnist"
 tests="python3 python3-venv python3-torch libopenblas0-pthread"
 root=$(cd "$(dirname "$0")/.." && pwd)
