@@ -1,10 +1,11 @@
-/* The quantizer's arithmetic on vectors of integers.
+/* The quantizer's arithmetic on vectors.
  *
- * No float operation and no logarithm: with x = 1.m * 2^(e-127) and scale byte s, |x| / S in units of the grid step of its
- * binade is the mantissa shifted right by max(0, s + base - e): a fixed-point number v with `fraction` fraction bits whose
- * whole part counts steps above the binade's offset. Rounding v to nearest even, or adding 16 random bits below its whole
- * part, gives the code; a carry into the next binade lands on the right code because codes are in order of magnitude.
- * Below the smallest binade the step stays: that is the shift. Subnormal x have no hidden bit, and that is all. */
+ * No logarithm, and in general no float operation: with x = 1.m * 2^(e-127) and scale byte s, |x| / S in units of the grid
+ * step of its binade is the mantissa shifted right by max(0, s + base - e): a fixed-point number v with `fraction` fraction
+ * bits whose whole part counts steps above the binade's offset. Rounding v to nearest even, or adding 16 random bits below
+ * its whole part, gives the code; a carry into the next binade lands on the right code because codes are in order of
+ * magnitude. Below the smallest binade the step stays: that is the shift. Subnormal x have no hidden bit, and that is all.
+ */
 #include "compiler/codegen/mx_lanes.h"
 #include "compiler/ir/mx.h"
 
@@ -64,8 +65,36 @@ static cg_val ema_up(cg_ctx *c, const grid *g, cg_val bits, cg_val scale, cg_val
   return LLVMBuildZExt(c->b, up, c->vi, "");
 }
 
+/* The same for E2M1 in half the operations, with y = |x| / S as a float, which is exact or far below the grid. Its binade
+ * [2^e, 2^(e+1)), not below [1, 2), has step 2^(e-1). To nearest: adding 1.5 * 2^22 * 2^e rounds y to steps and leaves
+ * their count in the low bits. Stochastic: y in 65536ths of a step is an integer to which the random bits are added. A
+ * binade's first code is 2 e more than its first count: with the exponent field at bit 1 that is one addition modulo 8;
+ * constants make it come out, and the saturated y <= 6 keeps it from wrapping. */
+static cg_val e2m1_codes(cg_ctx *c, tt_qspec q, cg_val bits, cg_val scale, cg_val random) {
+  cg_val inverse = cg_bits(c, cg_shl(c, cg_sub(c, cg_vi(c, 254), scale), cg_vi(c, 23)), c->vf), count, first;
+  cg_val y = cg_mul(c, cg_bits(c, cg_and(c, bits, cg_vi(c, 0x7fffffff)), c->vf), inverse);
+  y = cg_min(c, y, cg_vf(c, 6));
+  cg_val binade = cg_max(c, cg_and(c, cg_bits(c, y, c->vi), cg_vi(c, 0x7f800000)), cg_vi(c, 0x3f800000));
+  if (q.rounding == TT_STOCHASTIC) {
+    cg_val units = cg_sub(c, cg_vi(c, INT64_C(271) << 23), binade); /* 65536 / step */
+    cg_val fixed = LLVMBuildFPToSI(c->b, cg_mul(c, y, cg_bits(c, units, c->vf)), c->vi, "");
+    count = cg_shr(c, cg_add(c, fixed, random), cg_vi(c, 16));
+    first = cg_sub(c, cg_vi(c, 544), cg_shr(c, units, cg_vi(c, 22)));
+  } else {
+    cg_val magic = cg_add(c, binade, cg_vi(c, (INT64_C(22) << 23) + 0x400002));
+    count = cg_bits(c, cg_add(c, y, cg_bits(c, magic, c->vf)), c->vi);
+    first = cg_shr(c, binade, cg_vi(c, 22));
+  }
+  cg_val magnitude = cg_and(c, cg_add(c, count, first), cg_vi(c, 7));
+  return cg_or(c, magnitude, cg_and(c, cg_shr(c, bits, cg_vi(c, 28)), cg_vi(c, 8)));
+}
+
 cg_val cg_mx_codes(cg_ctx *c, tt_qspec q, cg_val bits, cg_val scale, cg_val random, cg_val ema) {
   const grid *g = &grids[q.format];
+  if (q.format == TT_E2M1 && q.rounding != TT_EMA) {
+    cg_val code = e2m1_codes(c, q, bits, scale, random);
+    return cg_select(c, cg_icmp(c, LLVMIntEQ, scale, cg_vi(c, 255)), cg_vi(c, 0), code);
+  }
   cg_val e, mantissa, n, zero = cg_vi(c, 0);
   take_apart(c, q, cg_and(c, bits, cg_vi(c, 0x7fffffff)), &e, &mantissa);
   cg_val distance = cg_sub(c, cg_add(c, scale, cg_vi(c, g->base)), e), shift = cg_max(c, distance, zero);
