@@ -101,7 +101,7 @@ static void quantize_rows(cg_kernel *k, int64_t rows, int64_t K, int64_t grain, 
 typedef struct tile {
   cg_val x, ema; /* element (0, 0) */
   int64_t stride;
-  cg_val rows, cols; /* that exist */
+  cg_val rows, cols; /* that exist; NULL: all, known from the shape */
   cg_val col, block; /* output row of column 0; block in it */
 } tile;
 
@@ -109,15 +109,21 @@ typedef struct tile {
 static cg_val tile_row(const quantizer *z, const tile *t, cg_val source, cg_val i) {
   cg_ctx *c = z->c;
   cg_val p = cg_gep(c, c->f32, source, cg_mul(c, i, cg_i64(c, t->stride)));
-  return load_bits(c, cg_select(c, cg_icmp(c, LLVMIntSLT, i, t->rows), p, cg_zeros(c)), t->cols);
+  if (t->rows) p = cg_select(c, cg_icmp(c, LLVMIntSLT, i, t->rows), p, cg_zeros(c));
+  return load_bits(c, p, t->cols);
 }
 
 static cg_val tile_max(const quantizer *z, const tile *t) {
+  enum { AHEAD = 64 }; /* floats along the row: 32 rows are more streams than the hardware follows */
   cg_ctx *c = z->c;
   cg_loop l;
   cg_loop_begin(c, &l, cg_i64(c, 0), cg_i64(c, TT_MX_BLOCK), 8, 1, (cg_val[]){cg_vi(c, 0)});
   cg_val max = l.carry[0];
-  for (int i = 0; i < 8; i++) max = cg_max(c, max, absolute(c, tile_row(z, t, t->x, cg_add(c, l.i, cg_i64(c, i)))));
+  for (int i = 0; i < 8; i++) {
+    cg_val row = cg_add(c, l.i, cg_i64(c, i)), at = cg_add(c, cg_mul(c, row, cg_i64(c, t->stride)), cg_i64(c, AHEAD));
+    if (t->stride > AHEAD) cg_prefetch(c, cg_gep(c, c->f32, t->x, at));
+    max = cg_max(c, max, absolute(c, tile_row(z, t, t->x, row)));
+  }
   cg_loop_end(&l, &max);
   return l.carry[0];
 }
@@ -143,7 +149,7 @@ static cg_val tile_bytes(const quantizer *z, const tile *t, cg_val scales, cg_va
 static void store_columns(const quantizer *z, const tile *t, cg_val buffer) {
   cg_ctx *c = z->c;
   cg_loop l;
-  cg_loop_begin(c, &l, cg_i64(c, 0), cg_min(c, t->cols, cg_i64(c, c->W)), 1, 0, NULL);
+  cg_loop_begin(c, &l, cg_i64(c, 0), t->cols ? cg_min(c, t->cols, cg_i64(c, c->W)) : cg_i64(c, c->W), 1, 0, NULL);
   cg_val block = cg_add(c, cg_mul(c, cg_add(c, t->col, l.i), cg_i64(c, z->nb)), t->block);
   cg_val to = cg_gep_bytes(c, z->codes, cg_mul(c, block, cg_i64(c, TT_MX_BLOCK / 2))),
          from = cg_gep(c, c->i32, buffer, l.i);
@@ -193,8 +199,8 @@ static void quantize_columns(cg_kernel *k, int64_t rows, int64_t cols, int64_t g
   tile t = {.x = cg_gep(c, c->f32, z.x, at),
             .ema = z.ema ? cg_gep(c, c->f32, z.ema, at) : NULL,
             .stride = cols,
-            .rows = cg_sub(c, cg_i64(c, rows), row),
-            .cols = cg_sub(c, cg_i64(c, cols), col.i),
+            .rows = rows % TT_MX_BLOCK ? cg_sub(c, cg_i64(c, rows), row) : NULL,
+            .cols = cols % c->W ? cg_sub(c, cg_i64(c, cols), col.i) : NULL,
             .col = col.i,
             .block = b.i};
   quantize_tile(&z, &t, buffer);
@@ -277,8 +283,8 @@ static void requantize(cg_kernel *k, const tt_type *from, int64_t grain) {
   cg_val first = cg_add(c, col, i.i);
   tile t = {.x = cg_gep(c, c->f32, values, i.i),
             .stride = TT_MX_BLOCK,
-            .rows = rows,
-            .cols = cg_sub(c, cg_i64(c, K), first),
+            .rows = R % TT_MX_BLOCK ? rows : NULL,
+            .cols = K % c->W ? cg_sub(c, cg_i64(c, K), first) : NULL,
             .col = first,
             .block = b.i};
   quantize_tile(&z, &t, buffer);
