@@ -324,7 +324,7 @@ static int by_name(const void *a, const void *b) { return strcmp(*(const char *c
 
 const char *const *tt_recipe_list(const char *dir, tt_arena *arena, int *n) {
   TT_VEC(const char *) names = {0};
-  DIR *d = opendir(dir);
+  DIR *d = dir ? opendir(dir) : NULL; /* NULL: no folder was found */
   for (struct dirent *e; d && (e = readdir(d));) {
     size_t length = strlen(e->d_name);
     if (length > 4 && strcmp(e->d_name + length - 4, ".ini") == 0)
@@ -355,11 +355,17 @@ static const char *find_recipe(const char *name, const char *dir, tt_arena *aren
     *stem = known[i];
     return tt_arena_printf(arena, "%s/%s.ini", dir, name);
   }
+  if (n == 0) {
+    tt_error(diag, (tt_loc){.file = name},
+             "no recipes are in %s; install them with tetrac, name a file, or set TETRAC_RECIPES",
+             dir ? dir : "a folder beside tetrac");
+    return NULL;
+  }
   tt_strbuf sb = {0};
   list_names(&sb, known);
   tt_error(diag, (tt_loc){.file = name},
            "there is no such recipe; there are %s in %s (a file needs a '/' or the ending .ini)",
-           sb.count ? sb.data : "none", dir);
+           sb.data, dir);
   tt_strbuf_free(&sb);
   return NULL;
 }

@@ -34,6 +34,9 @@ static int list_recipes(void) {
   const char *dir = tt_recipe_dir(arena);
   int n = 0;
   const char *const *names = tt_recipe_list(dir, arena, &n);
+  if (n == 0)
+    tt_error(&diag, (tt_loc){0}, "no recipes are in %s; install them with tetrac or set TETRAC_RECIPES",
+             dir ? dir : "a folder beside tetrac");
   for (int i = 0; i < n; i++) {
     const tt_recipe *r = tt_recipe_load(names[i], dir, 0, NULL, arena, &diag);
     if (r) printf("%-34s %s\n", names[i], r->summary ? r->summary : "");
