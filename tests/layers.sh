@@ -1,5 +1,5 @@
 #!/bin/sh
-# Which room may include what (DESIGN, Rooms). Prints each offending line; fails if there is one.
+# Which room may include what (compiler/README.md). Prints each offending line; fails if there is one.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 bad=0

@@ -11,7 +11,7 @@ tt_onnx_model *tt_onnx_load(const char *path, tt_arena *arena, tt_diag *diag);
 /* Builds module "forward": graph inputs in order, results named by the model's outputs (the first is also "logits" in the
  * trainer), parameters as vars. `batch` > 0 binds every symbolic first dimension, 0 takes 128 for symbolic ones; a fixed
  * batch that differs from a given one is an error. Constant subgraphs (Shape chains) are folded while importing.
- * Parameters that exporters merged are untied (see DESIGN, Real exporters); notes about what was untied and what was kept
+ * Parameters that exporters merged are untied (see README.md); notes about what was untied and what was kept
  * are returned as text in *notes (may be NULL), in the model's arena, as are the parameters' initial bytes: the model must
  * outlive the module. All unsupported ops and attributes are reported in one run. NULL on error. */
 tt_module *tt_onnx_import(tt_onnx_model *model, int64_t batch, char **notes, tt_diag *diag);
