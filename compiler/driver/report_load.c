@@ -10,7 +10,6 @@
 
 static const char *const metric_names[] = {"step", "epoch", "loss", "lr", "grad_norm", "images_per_s", "test_loss", "test_acc"};
 static const char *const track_names[] = {"elements", "ratio", "oscillating", "rate_w", "rate_q", "confidence", "error", "saturation"};
-static const char *const quantizer_names[] = {"q1", "q2", "q3", "q4", "q5", "q6"};
 enum { N_METRICS = 8, N_TRACK = 8, MAX_POINTS = 100000 };
 
 static double number(const cJSON *object, const char *name) {
@@ -184,14 +183,12 @@ static tt_track_row read_track(const cJSON *object, tt_arena *arena) {
   row.total = read_stats(cJSON_GetObjectItemCaseSensitive(object, "total"), arena);
   const cJSON *item = NULL, *weights = cJSON_GetObjectItemCaseSensitive(object, "weights");
   const cJSON *elements = cJSON_GetObjectItemCaseSensitive(object, "trajectories");
-  const cJSON *errors = cJSON_GetObjectItemCaseSensitive(object, "quantizer_error");
   tt_track_stats *stats = TT_NEW_N(arena, tt_track_stats, cJSON_GetArraySize(weights));
   cJSON_ArrayForEach(item, weights) stats[row.n_weights++] = read_stats(item, arena);
   tt_trajectory *paths = TT_NEW_N(arena, tt_trajectory, cJSON_GetArraySize(elements));
   cJSON_ArrayForEach(item, elements) paths[row.n_trajectories++] = read_trajectory(item, arena);
   row.weights = stats;
   row.trajectories = paths;
-  for (int i = 0; i < TT_QUANTIZERS; i++) row.quantizer_error[i] = number(errors, quantizer_names[i]);
   return row;
 }
 

@@ -30,7 +30,7 @@ static const char style[] =
     ".dashed{stroke-dasharray:5 4}.stairs{stroke-width:1.8}.dot{stroke:none}\n"
     ".wide{overflow-x:auto;background:var(--card);border:1px solid var(--rule);border-radius:10px}"
     "table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}"
-    "th,td{padding:7px 13px;text-align:right;white-space:nowrap}th{color:var(--soft);font-weight:500;font-size:13px}"
+    "th,td{padding:7px 10px;text-align:right;white-space:nowrap}th{color:var(--soft);font-weight:500;font-size:13px}"
     "td:first-child,th:first-child{text-align:left}tbody tr{border-top:1px solid var(--rule)}"
     "td small{color:var(--soft);font-size:12.5px}.best{font-weight:650}"
     "details{margin-top:14px}summary{cursor:pointer;color:var(--soft)}details .wide{margin-top:8px}\n";
@@ -65,12 +65,12 @@ static const figure training[] = {
     {METRIC(test_acc), "Test accuracy, %", NULL, false, false, 100},
     {METRIC(loss), "Training loss", "mean since the line before", false, false, 1},
     {METRIC(test_loss), "Test loss", NULL, false, false, 1},
-    {METRIC(grad_norm), "Gradient norm", "before clipping, log scale", true, false, 1},
+    {METRIC(grad_norm), "Gradient norm", "before clipping", true, false, 1},
 };
 static const figure oscillation[] = {
     {TRACK(oscillating), "Oscillating weights, %", "share with R = dist Q / dist W above 16 in the window", false, true, 100},
-    {TRACK(rate_q), "Rate of change of Q(W)", "step by step, relative to its norm; log scale", true, false, 1},
-    {TRACK(rate_w), "Rate of change of W", "the latent weights; log scale", true, false, 1},
+    {TRACK(rate_q), "Rate of change of Q(W)", "step by step, relative to its norm", true, false, 1},
+    {TRACK(rate_w), "Rate of change of W", "the latent weights, step by step, relative to their norm", true, false, 1},
     {TRACK(confidence), "Quantization confidence", "0 at a rounding threshold, 1 farthest from it; mean", false, false, 1},
     {TRACK(ratio), "Mean oscillation ratio R", "how far Q(W) moved for each unit that W moved", false, true, 1},
     {TRACK(error), "Quantization error of the weights, %", "norm of W - Q(W) over norm of W", false, false, 100},
@@ -154,6 +154,12 @@ static void put_key(tt_strbuf *out, const tt_study *s) {
 
 /* ---- the end state of the weights ---- */
 
+/* A figure of the last record, over all weights. */
+static double track_value(const tt_run *run, size_t offset) {
+  const tt_track_row *t = tt_run_last_track(run);
+  return t ? *(const double *)(const void *)((const char *)&t->total + offset) : NAN;
+}
+
 /* The mean over a group's runs of the histogram at `offset` of their last totals; how many runs have one. */
 static int mean_histogram(const tt_study *s, const tt_group *g, size_t offset, int bins, double *mean) {
   int n = 0;
@@ -162,8 +168,9 @@ static int mean_histogram(const tt_study *s, const tt_group *g, size_t offset, i
     const tt_track_row *t = tt_run_last_track(&s->runs[g->runs[i]]);
     if (!t) continue;
     const double *hist = (const double *)(const void *)((const char *)&t->total + offset);
-    for (int b = 0; b < bins; b++) mean[b] += hist[b];
-    n++;
+    double sum = 0;
+    for (int b = 0; b < bins; b++) mean[b] += hist[b], sum += hist[b];
+    n += sum > 0;
   }
   for (int b = 0; b < bins && n; b++) mean[b] /= n;
   return n;
@@ -201,8 +208,7 @@ static void put_scales(tt_strbuf *out, const tt_study *s, tt_arena *arena) {
     for (int b = 0; b < TT_SCALE_BINS; b++)
       if (hist[b] > 0) low = b < low ? b : low, high = b > high ? b : high;
   }
-  for (int i = 0; i < s->n_runs && isnan(first); i++)
-    if (s->runs[i].n_tracks) first = tt_run_last_track(&s->runs[i])->total.scale_first;
+  for (int i = 0; i < s->n_runs && isnan(first); i++) first = track_value(&s->runs[i], offsetof(tt_track_stats, scale_first));
   if (low > high || isnan(first)) return;
   low = low > 0 ? low - 1 : 0, high = high < TT_SCALE_BINS - 1 ? high + 1 : high;
   for (int i = 0; i < s->n_groups; i++)
@@ -223,7 +229,7 @@ static void put_trajectories(tt_strbuf *out, const tt_run *run, tt_arena *arena)
     tt_line lines[2] = {{.label = "Q(w)", .color = 7, .style = TT_LINE_STAIRS, .n = p->n, .x = x, .y = p->q},
                         {.label = "w", .color = run->group, .n = p->n, .x = x, .y = p->w}};
     char note[80];
-    snprintf(note, sizeof note, "element %lld, R = %.0f", (long long)p->index, p->ratio);
+    snprintf(note, sizeof note, "element %lld, R = %.0f before", (long long)p->index, p->ratio);
     tt_chart chart = {.title = tt_arena_printf(arena, "%s: %s", run->label, p->weight), .note = note, .x_label = "step", .small = true,
                       .n = 2, .lines = lines};
     tt_chart_put(out, &chart);
@@ -264,10 +270,6 @@ typedef struct column {
   const char *format;
 } column;
 
-static double track_value(const tt_run *run, size_t offset) {
-  const tt_track_row *t = tt_run_last_track(run);
-  return t ? *(const double *)(const void *)((const char *)&t->total + offset) : NAN;
-}
 static double oscillating_of(const tt_run *run) { return track_value(run, offsetof(tt_track_stats, oscillating)); }
 static double rate_w_of(const tt_run *run) { return track_value(run, offsetof(tt_track_stats, rate_w)); }
 static double rate_q_of(const tt_run *run) { return track_value(run, offsetof(tt_track_stats, rate_q)); }
@@ -378,10 +380,15 @@ static double weight_value(const tt_study *s, const tt_group *g, const char *nam
   return tt_spread_of(g->n, x).mean;
 }
 
-/* Oscillating share by weight and recipe; rows are the weights of the first run that was tracked. */
+/* Oscillating share by weight and recipe, where there are 4-bit weights; rows are those of the first such run. */
 static void put_weights(tt_strbuf *out, const tt_study *s, tt_arena *arena) {
   const tt_track_row *first = NULL;
-  for (int i = 0; i < s->n_runs && !first; i++) first = tt_run_last_track(&s->runs[i]);
+  bool *shown = TT_NEW_N(arena, bool, s->n_groups);
+  for (int i = 0; i < s->n_runs; i++) {
+    if (!isfinite(oscillating_of(&s->runs[i]))) continue;
+    shown[s->runs[i].group] = true;
+    if (!first) first = tt_run_last_track(&s->runs[i]);
+  }
   if (!first || !first->n_weights) return;
   double most = 0;
   for (int w = 0; w < first->n_weights; w++)
@@ -389,6 +396,7 @@ static void put_weights(tt_strbuf *out, const tt_study *s, tt_arena *arena) {
   tt_strbuf_printf(out, "<h2>Layer by layer</h2>\n<p>Share of weights with R above 16 in the last window, %%.</p>\n"
                         "<div class=\"wide\"><table><thead><tr><th>weight</th>");
   for (int i = 0; i < s->n_groups; i++) {
+    if (!shown[i]) continue;
     tt_strbuf_printf(out, "<th>");
     put_name(out, i, s->groups[i].name);
     tt_strbuf_printf(out, "</th>");
@@ -398,7 +406,8 @@ static void put_weights(tt_strbuf *out, const tt_study *s, tt_arena *arena) {
     tt_strbuf_printf(out, "<tr><td>");
     tt_put_escaped(out, first->weights[w].name);
     tt_strbuf_printf(out, "</td>");
-    for (int i = 0; i < s->n_groups; i++) put_heat(out, weight_value(s, &s->groups[i], first->weights[w].name, arena), most);
+    for (int i = 0; i < s->n_groups; i++)
+      if (shown[i]) put_heat(out, weight_value(s, &s->groups[i], first->weights[w].name, arena), most);
     tt_strbuf_printf(out, "</tr>\n");
   }
   tt_strbuf_printf(out, "</tbody></table></div>\n");
@@ -422,8 +431,8 @@ static void put_tracked(tt_strbuf *out, const tt_study *s, tt_arena *arena) {
   put_scales(out, s, arena);
   tt_strbuf_printf(out, "</div>\n");
   if (paths) {
-    tt_strbuf_printf(out, "<h2>The most oscillating elements</h2>\n<p>Coloured: the latent weight. Grey: what it is rounded to. The last window "
-                          "of each recipe's first run.</p>\n<div class=\"cards small\">\n");
+    tt_strbuf_printf(out, "<h2>The most oscillating elements</h2>\n<p>Coloured: the latent weight. Grey: what it is rounded to. The "
+                          "last window of each recipe's first run; the window before has chosen them.</p>\n<div class=\"cards small\">\n");
     for (int i = 0; i < s->n_groups; i++) put_trajectories(out, &s->runs[s->groups[i].runs[0]], arena);
     tt_strbuf_printf(out, "</div>\n");
   }
