@@ -1,5 +1,6 @@
 /* tetrac compile. */
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -28,8 +29,21 @@ static bool emit_kind(const char *emit, cg_format *format, bool *link) {
   return false;
 }
 
+/* An interrupt waits until the linker is done, a second at most, and then finds no temporary files beside the trainer. */
+static bool link_whole(tt_session *s, const char *out, const uint8_t *data, size_t bytes) {
+  sigset_t late, before;
+  sigemptyset(&late);
+  sigaddset(&late, SIGINT);
+  sigaddset(&late, SIGTERM);
+  sigaddset(&late, SIGHUP);
+  sigprocmask(SIG_BLOCK, &late, &before); /* the linker inherits it: a key reaches the whole process group */
+  bool ok = tt_link(data, bytes, out, &s->diag);
+  sigprocmask(SIG_SETMASK, &before, NULL);
+  return ok;
+}
+
 static bool write_output(tt_session *s, const char *out, bool link, const uint8_t *data, size_t bytes) {
-  if (link) return tt_link(data, bytes, out, &s->diag);
+  if (link) return link_whole(s, out, data, bytes);
   if (strcmp(out, "-") == 0) return fwrite(data, 1, bytes, stdout) == bytes && fflush(stdout) == 0;
   if (tt_write_file(out, data, bytes)) return true;
   tt_error(&s->diag, (tt_loc){.file = out}, "cannot write: %s", strerror(errno));

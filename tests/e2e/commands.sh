@@ -45,10 +45,12 @@ says "is no regular file"
 cat "$work/pipe" >"$work/piped.onnx" &
 expect 0 small_vit -o "$work/pipe"
 wait
-[ -p "$work/pipe" ] && cmp "$work/m.onnx" "$work/piped.onnx"
+[ -p "$work/pipe" ]
+cmp "$work/m.onnx" "$work/piped.onnx"
 code=0
 "$tetrac" inspect "$work/m.onnx" --batch 4 >/dev/full 2>"$work/err" || code=$?
-[ "$code" = 1 ] && says "cannot write to standard output"
+[ "$code" = 1 ]
+says "cannot write to standard output"
 [ ! -e "$work/t" ] || { echo "FAIL: a failed compile left a trainer"; exit 1; }
 for f in text dot json onnx; do expect 0 "$tetrac" inspect "$work/m.onnx" --batch 4 --format $f -o "$work/g.$f"; done
 grep -q 'mx.gemm' "$work/g.text"
