@@ -6,15 +6,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAX_ENTRIES = 7 };
+enum { MAX_ENTRIES = 8 };
 
 /* What every trainer has; with Q-Ramping, also what its calibrations run. "ramp" is no clone of the forward graph. The
  * instruments come last, so that their vars lie behind all others. */
 static int entries_of(const tt_recipe *r, const char *names[MAX_ENTRIES]) {
-  static const char *const all[MAX_ENTRIES] = {"train", "grad", "eval", "calibrate", "ramp", "track", "track_report"};
+  static const char *const all[MAX_ENTRIES] = {"train", "grad", "eval", "calibrate", "ramp", "quantizer_errors", "track", "track_report"};
+  bool quantizes = false;
   int n = 0;
-  for (int i = 0; i < MAX_ENTRIES; i++)
-    if (r->control == TT_CONTROL_RAMP || (i != 3 && i != 4)) names[n++] = all[i];
+  for (int i = 0; i < 6; i++) quantizes |= r->q[i].on;
+  for (int i = 0; i < MAX_ENTRIES; i++) {
+    bool ramps = i == 3 || i == 4, errors = i == 5;
+    if ((!ramps || r->control == TT_CONTROL_RAMP) && (!errors || quantizes)) names[n++] = all[i];
+  }
   return n;
 }
 

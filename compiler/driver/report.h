@@ -13,7 +13,7 @@ typedef struct tt_metric_row {
   double step, epoch, loss, lr, grad_norm, images_per_s, test_loss, test_acc;
 } tt_metric_row;
 
-enum { TT_CONFIDENCE_BINS = 20, TT_SCALE_BINS = 64 };
+enum { TT_CONFIDENCE_BINS = 20, TT_SCALE_BINS = 64, TT_QUANTIZERS = 6 };
 
 /* What the tracker says of one weight, or of all, at the end of a window of steps (NUMERICS 7). Doubles alone up to the
  * histograms, in the order of tt_track_names. */
@@ -40,6 +40,7 @@ typedef struct tt_track_row {
   int n_weights, n_trajectories;
   const tt_track_stats *weights;
   const tt_trajectory *trajectories;
+  double quantizer_error[TT_QUANTIZERS]; /* Q1 to Q6, relative */
 } tt_track_row;
 
 typedef struct tt_run {

@@ -10,6 +10,7 @@
 
 static const char *const metric_names[] = {"step", "epoch", "loss", "lr", "grad_norm", "images_per_s", "test_loss", "test_acc"};
 static const char *const track_names[] = {"elements", "ratio", "oscillating", "rate_w", "rate_q", "confidence", "error", "saturation"};
+static const char *const quantizer_names[] = {"q1", "q2", "q3", "q4", "q5", "q6"};
 enum { N_METRICS = 8, N_TRACK = 8, MAX_POINTS = 100000 };
 
 static double number(const cJSON *object, const char *name) {
@@ -183,6 +184,8 @@ static tt_track_row read_track(const cJSON *object, tt_arena *arena) {
   row.total = read_stats(cJSON_GetObjectItemCaseSensitive(object, "total"), arena);
   const cJSON *item = NULL, *weights = cJSON_GetObjectItemCaseSensitive(object, "weights");
   const cJSON *elements = cJSON_GetObjectItemCaseSensitive(object, "trajectories");
+  const cJSON *errors = cJSON_GetObjectItemCaseSensitive(object, "quantizer_error");
+  for (int i = 0; i < TT_QUANTIZERS; i++) row.quantizer_error[i] = number(errors, quantizer_names[i]);
   tt_track_stats *stats = TT_NEW_N(arena, tt_track_stats, cJSON_GetArraySize(weights));
   cJSON_ArrayForEach(item, weights) stats[row.n_weights++] = read_stats(item, arena);
   tt_trajectory *paths = TT_NEW_N(arena, tt_trajectory, cJSON_GetArraySize(elements));

@@ -369,6 +369,37 @@ static void put_heat(tt_strbuf *out, double x, double most) {
   tt_strbuf_printf(out, "<td style=\"background:rgba(var(--heat),%.2f)\">%.2f</td>", most > 0 ? 0.55 * fmax(0, x / most) : 0.0, 100 * x);
 }
 
+static double quantizer_value(const tt_study *s, const tt_group *g, int which, tt_arena *arena) {
+  double *x = TT_NEW_N(arena, double, g->n);
+  for (int i = 0; i < g->n; i++) {
+    const tt_track_row *t = tt_run_last_track(&s->runs[g->runs[i]]);
+    x[i] = t ? t->quantizer_error[which] : NAN;
+  }
+  return tt_spread_of(g->n, x).mean;
+}
+
+/* What each quantizer loses, a row a recipe that has any. */
+static void put_quantizers(tt_strbuf *out, const tt_study *s, tt_arena *arena) {
+  double most = 0;
+  for (int i = 0; i < s->n_groups; i++)
+    for (int k = 0; k < TT_QUANTIZERS; k++) most = fmax(most, quantizer_value(s, &s->groups[i], k, arena));
+  if (!(most > 0)) return;
+  tt_strbuf_printf(out, "<h2>The six quantizers</h2>\n<p>Quantization error on the first training images, %% of the norm of what each is given: "
+                        "forward X, W; gradients for dX, then W again; gradients for dW, then X again.</p>\n<div class=\"wide\"><table><thead><tr>"
+                        "<th>recipe</th><th>Q1 X</th><th>Q2 W</th><th>Q3 dY</th><th>Q4 W</th><th>Q5 dY</th><th>Q6 X</th></tr></thead><tbody>\n");
+  for (int i = 0; i < s->n_groups; i++) {
+    bool any = false;
+    for (int k = 0; k < TT_QUANTIZERS; k++) any |= isfinite(quantizer_value(s, &s->groups[i], k, arena));
+    if (!any) continue;
+    tt_strbuf_printf(out, "<tr><td>");
+    put_name(out, i, s->groups[i].name);
+    tt_strbuf_printf(out, "</td>");
+    for (int k = 0; k < TT_QUANTIZERS; k++) put_heat(out, quantizer_value(s, &s->groups[i], k, arena), most);
+    tt_strbuf_printf(out, "</tr>\n");
+  }
+  tt_strbuf_printf(out, "</tbody></table></div>\n");
+}
+
 static double weight_value(const tt_study *s, const tt_group *g, const char *name, tt_arena *arena) {
   double *x = TT_NEW_N(arena, double, g->n);
   for (int i = 0; i < g->n; i++) {
@@ -436,6 +467,7 @@ static void put_tracked(tt_strbuf *out, const tt_study *s, tt_arena *arena) {
     for (int i = 0; i < s->n_groups; i++) put_trajectories(out, &s->runs[s->groups[i].runs[0]], arena);
     tt_strbuf_printf(out, "</div>\n");
   }
+  put_quantizers(out, s, arena);
   put_weights(out, s, arena);
 }
 

@@ -1,4 +1,5 @@
 #include "track.h"
+#include "evaluate.h"
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -132,10 +133,33 @@ static void print_paths(const trt_tracker *t, trt_text *out) {
   trt_text_add(out, "]");
 }
 
+/* On the first images of the training split, unchanged: the same for every record. */
+static void print_errors(const trt_tracker *t, trt_text *out, int64_t step) {
+  const trt_binding *b = &t->errors;
+  static const char prefix[] = "quantizer_error:";
+  if (!b->entry) return;
+  int64_t *index = trt_alloc((size_t)b->batch * sizeof *index), count = t->data->split[TRT_TRAIN].count;
+  for (int64_t i = 0; i < b->batch; i++) index[i] = i % count;
+  trt_load_batch(t->model, b, &(trt_fill){.data = t->data, .split = TRT_TRAIN, .index = index});
+  trt_model_set_scalars(t->model, b, &(trt_scalars){t->seed, step, 0, 1, 1});
+  trt_model_run(t->model, b);
+  trt_text_add(out, ",\"quantizer_error\":{");
+  for (uint64_t i = 0, n = 0; i < b->entry->n_outputs; i++) {
+    const trt_tensor *o = &b->entry->outputs[i];
+    if (strncmp(o->name, prefix, strlen(prefix)) != 0) continue;
+    trt_text_add(out, "%s\"%s\":", n++ ? "," : "", o->name + strlen(prefix));
+    print_number(out, (double)element(t->model->arena, o, 0));
+  }
+  trt_text_add(out, "}");
+  free(index);
+}
+
+/* The entry of the errors runs first: the figures of the other one must stay in the arena for choose_paths. */
 static bool write_record(trt_tracker *t, int64_t step, double epoch, trt_error *err) {
   trt_text out = {0};
-  run_entry(t, t->report, step, "window", (float)t->moves);
   trt_text_add(&out, "{\"step\":%" PRId64 ",\"epoch\":%.9g,\"window\":%" PRId64, step, epoch, t->moves);
+  print_errors(t, &out, step);
+  run_entry(t, t->report, step, "window", (float)t->moves);
   print_weights(t, &out);
   print_paths(t, &out);
   trt_text_add(&out, "}\n");
@@ -176,12 +200,16 @@ bool trt_track_step(trt_tracker *t, int64_t step, double epoch, trt_error *err) 
   return true;
 }
 
-bool trt_track_open(trt_tracker *t, const trt_model *model, const char *folder, int64_t every, int64_t window, int64_t seed,
+bool trt_track_open(trt_tracker *t, const trt_model *model, const trt_dataset *data, const char *folder, int64_t every, int64_t window, int64_t seed,
                     int64_t first, int64_t last, const trt_position *resume, trt_error *err) {
-  *t = (trt_tracker){.lines = {.fd = -1}, .model = model, .seed = seed, .last = last, .moves = -1};
+  *t = (trt_tracker){.lines = {.fd = -1}, .model = model, .data = data, .seed = seed, .last = last, .moves = -1};
   t->step = trt_model_entry(model, "track", err);
   t->report = trt_model_entry(model, "track_report", err);
   if (!t->step || !t->report) return false;
+  for (uint64_t i = 0; i < model->program->n_entries; i++) {
+    const char *name = "quantizer_errors";
+    if (strcmp(model->program->entries[i].name, name) == 0 && !trt_model_bind(model, name, &t->errors, err)) return false;
+  }
   if (!t->report->n_outputs)
     return trt_fail(err, "--track: this trainer has no weights that it could track; train without it");
   t->every = every < last - first ? every : last - first;

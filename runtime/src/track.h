@@ -3,6 +3,7 @@
 #ifndef TRT_TRACK_FILE_H
 #define TRT_TRACK_FILE_H
 #include "lines.h"
+#include "data.h"
 #include "model.h"
 
 enum { TRT_TRACK_DEFAULT = 200, TRT_TRACK_PATHS = 4 };
@@ -17,7 +18,9 @@ typedef struct trt_path {
 typedef struct trt_tracker {
   trt_lines lines;
   const trt_model *model;
+  const trt_dataset *data;
   const trt_entry *step, *report;
+  trt_binding errors; /* entry NULL: the program has none */
   int64_t every, window; /* steps from record to record; moves in each, at most `every` */
   int64_t last;          /* the training's last step: records are at it and every `every` steps before */
   int64_t seed, moves;   /* moves added so far; -1: no window is open */
@@ -29,7 +32,7 @@ typedef struct trt_tracker {
 } trt_tracker;
 
 /* `window` 0: as many as `every`, at most 200. The model has room for tracking. */
-bool trt_track_open(trt_tracker *t, const trt_model *model, const char *folder, int64_t every, int64_t window, int64_t seed,
+bool trt_track_open(trt_tracker *t, const trt_model *model, const trt_dataset *data, const char *folder, int64_t every, int64_t window, int64_t seed,
                     int64_t first, int64_t last, const trt_position *resume, trt_error *err);
 /* After the step that made `step` steps in all. */
 bool trt_track_step(trt_tracker *t, int64_t step, double epoch, trt_error *err);

@@ -277,7 +277,7 @@ static bool begin_tracking(run *r, trt_error *err) {
   const trt_train_options *o = r->options;
   const trt_position *resume = r->at.step > 0 ? &r->at : NULL;
   if (o->track_every)
-    return trt_track_open(&r->tracker, r->model, o->out, o->track_every, o->track_window, r->settings->seed, r->at.step, r->last,
+    return trt_track_open(&r->tracker, r->model, r->data, o->out, o->track_every, o->track_window, r->settings->seed, r->at.step, r->last,
                           resume, err);
   char path[4096];
   trt_lines stale;

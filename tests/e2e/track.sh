@@ -12,7 +12,8 @@ cmp plain/state.safetensors one/state.safetensors
 cmp one/state.safetensors three/state.safetensors
 cmp one/track.jsonl three/track.jsonl
 [ ! -e plain/track.jsonl ]
-grep -q '^{"step":20,"epoch":[0-9.]*,"window":10,"total":{"name":"all","elements":49152,' one/track.jsonl
+grep -q '^{"step":20,"epoch":[0-9.]*,"window":10,.*"total":{"name":"all","elements":49152,' one/track.jsonl
+grep -q '"quantizer_error":{"q1":[0-9.e-]*,"q2":[0-9.e-]*,"q3":[0-9.e-]*,"q4":[0-9.e-]*,"q5":[0-9.e-]*,"q6":[0-9.e-]*}' one/track.jsonl
 tail -1 one/track.jsonl | grep -q '"trajectories":\[{"name":".*,"w":\['
 
 # Interrupted behind a record, then resumed: the same record at the end, none twice.

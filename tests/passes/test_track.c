@@ -98,6 +98,21 @@ static void check_peak(const tt_graph *g, const tt_tensor *results, const path *
   assert_int_equal(tiny_result(g, results, "track_peak_index")->d[row], best);
 }
 
+/* Q2's error is known from the report; each of the others lies where 4 bits put it, Q4 and Q6 lower for they requantize. */
+static void check_quantizers(tiny *t, tt_tensor *vars, double q2) {
+  tt_graph *g = tt_graph_clone(t->g, "quantizer_errors");
+  static const char *const passes[] = {"add_loss", "autodiff", "add_quantizer_errors", "opt_fold", "lower_mx_mixed", "opt_cse", "opt_dce"};
+  for (size_t i = 0; i < sizeof passes / sizeof *passes; i++) tiny_pass(t, g, passes[i]);
+  assert_int_equal(g->results.count, 7); /* and logits */
+  tt_tensor *results = tiny_eval(t, g, tiny_inputs(t, g), vars);
+  for (int i = 1; i <= 6; i++) {
+    const tt_tensor *e = tiny_result(g, results, tt_arena_printf(t->arena, "quantizer_error:q%d", i));
+    assert_non_null(e);
+    assert_true(e->d[0] >= 0 && e->d[0] < 0.4);
+    if (i == 2) near(e, 0, q2);
+  }
+}
+
 static void follows_weights(void **state) {
   (void)state;
   static path p[N];
@@ -133,6 +148,7 @@ static void follows_weights(void **state) {
   for (int b = 0; b < 20; b++) sum += hist->d[N * 20 + b];
   for (int k = 0; k < N; k++) all += (double)p[k].n;
   assert_true(sum == all);
+  check_quantizers(&t, vars, tiny_result(report, results, "track:error")->d[N]);
   tiny_free(&t);
 }
 
