@@ -32,6 +32,15 @@ static const char *linker(void) {
   return cc ? cc : "gcc";
 }
 
+/* The line of a linker's talk that names the fault: the last one that is neither a warning nor the compiler's summary. */
+static const char *last_fault(char *talk) {
+  const char *fault = "it said nothing";
+  char *save = NULL;
+  for (char *line = strtok_r(talk, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+    if (!strstr(line, "warning:") && !strstr(line, "in function") && strncmp(line, "collect2", 8) != 0) fault = line;
+  return fault;
+}
+
 bool tt_link(const uint8_t *object, size_t bytes, const char *path, tt_diag *diag) {
   tt_arena *arena = tt_arena_create();
   tt_loc loc = {.file = path};
@@ -50,10 +59,10 @@ bool tt_link(const uint8_t *object, size_t bytes, const char *path, tt_diag *dia
     char *const argv[] = {(char *)linker(), "-static", "-o", exe, obj, (char *)runtime, "-fopenmp", "-lz", "-lm", NULL};
     size_t n = 0;
     ok = run_logged(argv, log);
-    const char *said = ok ? NULL : tt_read_file(arena, log, &n);
+    char *said = ok ? NULL : tt_read_file(arena, log, &n);
     if (!ok)
-      tt_error(diag, loc, "linking with '%s' failed; a C compiler with static libc, libgomp and zlib is needed%s%s", linker(),
-               n ? ":\n" : "", n ? said : "");
+      tt_error(diag, loc, "linking with '%s' failed: %s; it takes a C compiler with static libc, libgomp and zlib, and room on the disk",
+               linker(), said ? last_fault(said) : "it could not be started");
   }
   if (ok && rename(exe, path) != 0) {
     tt_error(diag, loc, "cannot write: %s", strerror(errno));

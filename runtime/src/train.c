@@ -204,7 +204,8 @@ static bool report_step(run *r, trt_error *err) {
     r->at.eval_pending = false;
     evaluated = true;
   }
-  if (!epoch_end && r->at.step % r->options->log_every != 0) return true;
+  bool first = r->at.step == 1; /* a sign of life, long before the first full interval */
+  if (!epoch_end && !first && r->at.step % r->options->log_every != 0) return true;
   return log_line(r, epoch_end, evaluated, err);
 }
 
