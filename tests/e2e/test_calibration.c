@@ -191,7 +191,7 @@ static void plans_hold(void **state) {
   close(fd);
   tt_session s;
   open_session(&s, path);
-  assert_int_equal(s.module->graphs.count, 6); // forward, train, grad, eval, calibrate, ramp
+  assert_int_equal(s.module->graphs.count, 9); // forward, train, grad, eval, calibrate, ramp, and the three of the instruments
   for (size_t i = 1; i < s.module->graphs.count; i++) assert_true(tt_plan_check(s.module->graphs.data[i], &s.diag));
   tt_session_close(&s);
   unlink(path);
