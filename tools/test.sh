@@ -13,6 +13,7 @@ sanitized() {
   TETRAC_RUNTIME="$root/build/libtetrac_rt.a" ctest --test-dir "$root/build/sanitize" --output-on-failure -j2 -LE 'slow|long'
 }
 
+export TETRAC_TARGETS=all
 sh "$root/tools/setup.sh" --tests
 sh "$root/tools/build.sh"
 case $mode in
