@@ -12,7 +12,7 @@
 #include <string.h>
 
 tt_grad_fn *const tt_grad_table[TT_OP_COUNT] = {
-#define TT_OP(id, name, min_in, max_in, n_out, flags, shape, eval, grad, emit) [TT_OP_##id] = tt_grad_##grad,
+#define TT_OP(id, name, min_in, max_in, n_out, flags, shape, eval, grad, emit, work) [TT_OP_##id] = tt_grad_##grad,
 #include "compiler/ir/ops.def"
 #undef TT_OP
 };

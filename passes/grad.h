@@ -21,7 +21,7 @@ typedef struct tt_grad_ctx {
 typedef bool tt_grad_fn(tt_grad_ctx *c);
 extern tt_grad_fn *const tt_grad_table[TT_OP_COUNT];
 
-#define TT_OP(id, name, min_in, max_in, n_out, flags, shape, eval, grad, emit) tt_grad_fn tt_grad_##grad;
+#define TT_OP(id, name, min_in, max_in, n_out, flags, shape, eval, grad, emit, work) tt_grad_fn tt_grad_##grad;
 #include "compiler/ir/ops.def"
 #undef TT_OP
 

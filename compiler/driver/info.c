@@ -3,31 +3,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include "compiler/driver/compile.h"
-
-typedef struct macs {
-  double mx, f32; /* multiply-adds */
-} macs;
-
-/* Multiply-adds of the products a node makes: the rest of a step is small beside them and not counted. */
-static void count_node(const tt_graph *g, tt_node n, macs *m) {
-  const tt_node_data *d = tt_nod(g, n);
-  const tt_type *out = tt_typ(g, d->out[0]), *a = tt_typ(g, d->in[0]);
-  double count = (double)tt_type_count(out);
-  switch (d->op) {
-  case TT_OP_MX_GEMM: m->mx += count * (double)tt_type_last(a); break;
-  case TT_OP_LINEAR: m->f32 += count * (double)tt_type_last(a); break;
-  case TT_OP_MATMUL: m->f32 += count * (double)a->dim[tt_node_int(g, n, TT_A_TRANS_A) ? a->rank - 2 : a->rank - 1]; break;
-  case TT_OP_ATTENTION: m->f32 += 2 * count * (double)out->dim[1]; break; /* q k^T and p v over N keys */
-  case TT_OP_ATTENTION_GRAD: m->f32 += 5 * (double)tt_type_count(a) * (double)a->dim[1]; break; /* s, dp, dq, dk, dv */
-  default: break;
-  }
-}
+#include "compiler/ir/work.h"
 
 static cJSON *entry_json(const tt_graph *g) {
-  macs m = {0};
+  tt_work m = {0};
   int nodes = 0;
   TT_FOR_NODES(g, n) {
-    count_node(g, n, &m);
+    tt_work w = tt_node_work(g, n);
+    m.mx += w.mx;
+    m.f32 += w.f32;
     nodes++;
   }
   cJSON *e = cJSON_CreateObject();

@@ -4,7 +4,7 @@
 #include <string.h>
 
 tt_eval_fn *const tt_eval_table[TT_OP_COUNT] = {
-#define TT_OP(id, name, min_in, max_in, n_out, flags, shape, eval, grad, emit) [TT_OP_##id] = tt_eval_##eval,
+#define TT_OP(id, name, min_in, max_in, n_out, flags, shape, eval, grad, emit, work) [TT_OP_##id] = tt_eval_##eval,
 #include "compiler/ir/ops.def"
 #undef TT_OP
 };

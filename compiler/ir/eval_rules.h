@@ -4,7 +4,7 @@
 #define TT_EVAL_RULES_H
 #include "compiler/ir/eval.h"
 
-#define TT_OP(id, name, min_in, max_in, n_out, flags, shape, eval, grad, emit) tt_eval_fn tt_eval_##eval;
+#define TT_OP(id, name, min_in, max_in, n_out, flags, shape, eval, grad, emit, work) tt_eval_fn tt_eval_##eval;
 #include "compiler/ir/ops.def"
 #undef TT_OP
 

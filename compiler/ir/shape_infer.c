@@ -4,7 +4,7 @@
 #include "compiler/ir/shape.h"
 
 static tt_shape_rule *const rules[TT_OP_COUNT] = {
-#define TT_OP(id, name, min_in, max_in, n_out, flags, shape, eval, grad, emit) [TT_OP_##id] = tt_shape_##shape,
+#define TT_OP(id, name, min_in, max_in, n_out, flags, shape, eval, grad, emit, work) [TT_OP_##id] = tt_shape_##shape,
 #include "compiler/ir/ops.def"
 #undef TT_OP
 };

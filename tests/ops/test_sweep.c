@@ -11,7 +11,7 @@
 static const struct {
   const char *op, *emit;
 } rows[] = {
-#define TT_OP(id, name, lo, hi, n, flags, shape, eval, grad, emit) {name, #emit},
+#define TT_OP(id, name, lo, hi, n, flags, shape, eval, grad, emit, work) {name, #emit},
 #include "compiler/ir/ops.def"
 #undef TT_OP
 };
