@@ -4,92 +4,16 @@
  *   after:   a = mx.quantize(x){q1}; b = mx.quantize(w){q2}; t = mx.gemm(a, b, bias){q3..q6}; y = reshape(t)
  *
  * Linears that read one x share its quantized form. A quantizer that is off leaves its operand a float32 matrix; with all
- * six off the linear stays as it is. `block-linears` are recognised by structure, not by name: those on a branch that
- * leaves the residual stream and comes back to it in an add. The patch embedding lies before every branch, the classifier
- * after. A branch with an attention opens a new block, the branches behind it belong to the same (in a model without
- * attention every branch is a block): so first-blocks and last-blocks can keep those at either end in float32.
+ * six off the linear stays as it is. `block-linears` are those of the blocks that blocks.h finds; first-blocks and
+ * last-blocks keep those at either end in float32.
  *
  * With ema rounding Q2 has two more operands, the state var `ema:<weight>` and the random input, whose step says whether
  * the average rules already: mx.quantize(w, ema, rng){from}. Runs after canonicalisation (it sees only `linear`) and before
  * autodiff (mx.gemm's rule makes the backward). */
+#include "passes/blocks.h"
 #include "passes/grad.h"
-#include "passes/pass.h"
 #include <fnmatch.h>
-#include <limits.h>
 #include <string.h>
-
-/* Marks the values that v is computed from, v included; nodes before `at` only, as they are in execution order. */
-static void mark_ancestors(const tt_graph *g, tt_node at, tt_value v, bool *anc) {
-  memset(anc, 0, g->values.count);
-  anc[v] = true;
-  for (tt_node n = at; n != TT_NONE; n = tt_nod(g, n)->prev) {
-    const tt_node_data *d = tt_nod(g, n);
-    bool any = false;
-    for (int i = 0; i < d->n_out; i++) any |= anc[d->out[i]];
-    for (int i = 0; any && i < d->n_in; i++) anc[d->in[i]] = true;
-  }
-}
-
-/* Where the branch left the stream: the nearest value of the sum `v` that the branch depends on. Sums are looked through,
- * as parallel branches are added one after the other. */
-static tt_value branch_start(const tt_graph *g, tt_value v, const bool *anc) {
-  tt_value_kind kind = tt_val(g, v)->kind;
-  if (kind == TT_VALUE_VAR || kind == TT_VALUE_CONST) return TT_NONE; // a bias or a position embedding
-  if (anc[v]) return v;
-  tt_node sum = tt_def_op(g, v, TT_OP_ADD);
-  for (int i = 0; sum != TT_NONE && i < 2; i++) {
-    tt_value start = branch_start(g, tt_nod(g, sum)->in[i], anc);
-    if (start != TT_NONE) return start;
-  }
-  return TT_NONE;
-}
-
-/* Which block a linear lies in, -1: none. */
-typedef struct blocks {
-  int *of; /* per node */
-  int count;
-  bool attention; /* the model has any */
-} blocks;
-
-/* Marks the linears between `start` and the value whose ancestors are `anc`: one branch. */
-static void mark_between(const tt_graph *g, tt_node end, tt_value start, const bool *anc, bool *desc, blocks *b) {
-  bool opens = !b->attention || b->count == 0, any = false;
-  memset(desc, 0, g->values.count);
-  desc[start] = true;
-  tt_node def = tt_val(g, start)->def;
-  for (tt_node n = def == TT_NONE ? g->first : tt_nod(g, def)->next; n != end; n = tt_nod(g, n)->next) {
-    const tt_node_data *d = tt_nod(g, n);
-    bool from = false;
-    for (int i = 0; i < d->n_in; i++) from |= desc[d->in[i]];
-    for (int i = 0; from && i < d->n_out; i++) desc[d->out[i]] = true;
-    if (!from || !anc[d->out[0]]) continue;
-    if (d->op == TT_OP_ATTENTION) opens = true;
-    if (d->op != TT_OP_LINEAR || b->of[n] >= 0) continue;
-    b->of[n] = INT_MAX; // the attention may come later
-    any = true;
-  }
-  if (any && opens) b->count++;
-  for (size_t n = 0; any && n < g->nodes.count; n++)
-    if (b->of[n] == INT_MAX) b->of[n] = b->count - 1;
-}
-
-static blocks find_blocks(const tt_graph *g, tt_arena *scratch) {
-  blocks b = {.of = TT_NEW_N(scratch, int, g->nodes.count)};
-  memset(b.of, 0xff, sizeof *b.of * g->nodes.count);
-  TT_FOR_NODES(g, n) b.attention |= tt_nod(g, n)->op == TT_OP_ATTENTION;
-  bool *anc = TT_NEW_N(scratch, bool, g->values.count), *desc = TT_NEW_N(scratch, bool, g->values.count);
-  TT_FOR_NODES(g, n) {
-    const tt_node_data *d = tt_nod(g, n);
-    if (d->op != TT_OP_ADD || !tt_type_equal(tt_typ(g, d->in[0]), tt_typ(g, d->in[1]))) continue;
-    for (int i = 0; i < 2; i++) {
-      if (tt_val(g, d->in[i])->kind != TT_VALUE_NODE) continue;
-      mark_ancestors(g, n, d->in[i], anc);
-      tt_value start = branch_start(g, d->in[1 - i], anc);
-      if (start != TT_NONE) mark_between(g, n, start, anc, desc, &b);
-    }
-  }
-  return b;
-}
 
 /* The names a pattern may match: the weight's path in the model, the weight itself, the node. */
 static bool name_matches(const tt_graph *g, tt_node n, const char *pattern) {
@@ -119,7 +43,7 @@ static void apply_patterns(tt_graph *g, tt_pass_ctx *ctx, const char *key, const
 }
 
 /* Blocks at either end that the recipe keeps in float32. */
-static void keep_ends(tt_graph *g, tt_pass_ctx *ctx, const blocks *b, bool *selected) {
+static void keep_ends(tt_graph *g, tt_pass_ctx *ctx, const tt_blocks *b, bool *selected) {
   const tt_recipe *r = ctx->recipe;
   if (r->first_blocks + r->last_blocks == 0) return;
   if (r->first_blocks + r->last_blocks >= b->count)
@@ -133,7 +57,7 @@ static void keep_ends(tt_graph *g, tt_pass_ctx *ctx, const blocks *b, bool *sele
 static bool *select_linears(tt_graph *g, tt_pass_ctx *ctx) {
   const tt_recipe *r = ctx->recipe;
   bool *selected = TT_NEW_N(ctx->scratch, bool, g->nodes.count);
-  blocks b = find_blocks(g, ctx->scratch);
+  tt_blocks b = tt_find_blocks(g, ctx->scratch);
   TT_FOR_NODES(g, n) {
     if (r->layers == TT_LAYERS_BLOCK) selected[n] = b.of[n] >= 0;
     if (r->layers == TT_LAYERS_ALL) selected[n] = tt_nod(g, n)->op == TT_OP_LINEAR;

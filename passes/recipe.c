@@ -22,6 +22,7 @@ typedef struct key {
 static const char *const no_yes[] = {"no", "yes", NULL};
 static const char *const selects[] = {"none", "block-linears", "all-linears", "pattern", NULL};
 static const char *const controls[] = {"none", "ema", "dampen", "freeze", "qramping", NULL};
+static const char *const last_or_block[] = {"last", NULL};
 static const char *const epochs_or_steps[] = {"epoch", NULL};
 static const char *const formats[] = {"e2m1", "e3m0", NULL};
 static const char *const scales[] = {"ceil", "floor", NULL};
@@ -72,6 +73,7 @@ static const key keys[] = {
     {"loss", "labels", KEY_ENUM, RECIPE(soft_labels), label_kinds, 0, 0, false, false},
     {"train", "epochs", KEY_INT, RECIPE(epochs), NULL, 1, 1e6, false, false},
     {"train", "seed", KEY_INT, RECIPE(seed), NULL, 0, 9e15, false, false},
+    {"track", "block", KEY_INT, RECIPE(track_block), last_or_block, 1, 1e6, false, false},
 };
 enum { N_KEYS = sizeof keys / sizeof *keys };
 

@@ -34,6 +34,7 @@ typedef struct tt_recipe {
   double label_smoothing;   /* [loss] smoothing */
   bool soft_labels;         /* [loss] labels = hard | soft */
   int64_t epochs, seed;     /* [train] */
+  int64_t track_block;      /* [track] block = last | N: whose output tracking follows; 0: last, 1: first */
 } tt_recipe;
 
 /* Loads a recipe by name (from `dir`) or by path (anything with a '/' or ending in .ini), then applies `sets` ("key=value").

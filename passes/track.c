@@ -26,18 +26,18 @@ tt_tracked tt_find_tracked(const tt_graph *g, tt_arena *scratch) {
   return t;
 }
 
-static uint32_t track_var(tt_module *m, const char *name, tt_type type) {
+uint32_t tt_track_named_var(tt_module *m, const char *name, tt_type type) {
   uint32_t var = tt_module_find_var(m, name);
   if (var != TT_NONE) return var;
   return tt_module_add_var(m, (tt_var){.name = name, .type = type, .role = TT_VAR_TRACK, .copy_of = TT_NONE});
 }
 
 uint32_t tt_track_var(tt_module *m, const char *prefix, uint32_t param) {
-  return track_var(m, tt_arena_printf(m->arena, "%s%s", prefix, m->vars.data[param].name), m->vars.data[param].type);
+  return tt_track_named_var(m, tt_arena_printf(m->arena, "%s%s", prefix, m->vars.data[param].name), m->vars.data[param].type);
 }
 
 uint32_t tt_track_rate_var(tt_module *m, const tt_tracked *t) {
-  return track_var(m, "track-rate", tt_type_make(TT_F32, 2, (int64_t[]){t->quantized ? 2 : 1, t->n + 1}));
+  return tt_track_named_var(m, "track-rate", tt_type_make(TT_F32, 2, (int64_t[]){t->quantized ? 2 : 1, t->n + 1}));
 }
 
 tt_value tt_track_sum(tt_builder *b, tt_value x, int axis) {

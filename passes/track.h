@@ -1,4 +1,4 @@
-/* What the two tracking passes share: which weights are tracked, and the vars that carry figures from step to step. */
+/* What the tracking passes share: which weights are tracked, and the vars that carry figures from step to step. */
 #ifndef TT_TRACK_H
 #define TT_TRACK_H
 #include "passes/pass.h"
@@ -13,6 +13,8 @@ tt_tracked tt_find_tracked(const tt_graph *g, tt_arena *scratch);
 
 /* The tracking var `prefix``param`, of the parameter's type; zeros. */
 uint32_t tt_track_var(tt_module *m, const char *prefix, uint32_t param);
+/* The tracking var of that name; zeros. */
+uint32_t tt_track_named_var(tt_module *m, const char *name, tt_type type);
 /* track-rate [1 or 2, n+1]: sums over the window of each weight's, and last all weights', relative move; of W, then of Q(W). */
 uint32_t tt_track_rate_var(tt_module *m, const tt_tracked *t);
 

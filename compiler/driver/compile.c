@@ -6,12 +6,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAX_ENTRIES = 8 };
+enum { MAX_ENTRIES = 9 };
 
 /* What every trainer has; with Q-Ramping, also what its calibrations run. "ramp" is no clone of the forward graph. The
  * instruments come last, so that their vars lie behind all others. */
 static int entries_of(const tt_recipe *r, const char *names[MAX_ENTRIES]) {
-  static const char *const all[MAX_ENTRIES] = {"train", "grad", "eval", "calibrate", "ramp", "quantizer_errors", "track", "track_report"};
+  static const char *const all[MAX_ENTRIES] = {"train",            "grad",  "eval",         "calibrate",   "ramp",
+                                               "quantizer_errors", "track", "track_report", "track_output"};
   bool quantizes = false;
   int n = 0;
   for (int i = 0; i < 6; i++) quantizes |= r->q[i].on;

@@ -41,6 +41,7 @@ typedef struct tt_track_row {
   const tt_track_stats *weights;
   const tt_trajectory *trajectories;
   double quantizer_error[TT_QUANTIZERS]; /* Q1 to Q6, relative */
+  double rate_y;                         /* rate of change of a block's output on fixed images */
 } tt_track_row;
 
 typedef struct tt_run {

@@ -181,6 +181,7 @@ static tt_trajectory read_trajectory(const cJSON *object, tt_arena *arena) {
 
 static tt_track_row read_track(const cJSON *object, tt_arena *arena) {
   tt_track_row row = {.step = number(object, "step"), .epoch = number(object, "epoch"), .window = number(object, "window")};
+  row.rate_y = number(object, "rate_y");
   row.total = read_stats(cJSON_GetObjectItemCaseSensitive(object, "total"), arena);
   const cJSON *item = NULL, *weights = cJSON_GetObjectItemCaseSensitive(object, "weights");
   const cJSON *elements = cJSON_GetObjectItemCaseSensitive(object, "trajectories");

@@ -71,6 +71,8 @@ static const figure oscillation[] = {
     {TRACK(oscillating), "Oscillating weights, %", "share with R = dist Q / dist W above 16 in the window", false, true, 100},
     {TRACK(rate_q), "Rate of change of Q(W)", "step by step, relative to its norm", true, false, 1},
     {TRACK(rate_w), "Rate of change of W", "the latent weights, step by step, relative to their norm", true, false, 1},
+    {OF_TRACK, offsetof(tt_track_row, rate_y), "Rate of change of a block's output",
+     "on the same images, step by step, relative to its norm; the last block unless the recipe names another", true, false, 1},
     {TRACK(confidence), "Quantization confidence", "0 at a rounding threshold, 1 farthest from it; mean", false, false, 1},
     {TRACK(ratio), "Mean oscillation ratio R", "how far Q(W) moved for each unit that W moved", false, true, 1},
     {TRACK(error), "Quantization error of the weights, %", "norm of W - Q(W) over norm of W", false, false, 100},
@@ -273,13 +275,14 @@ typedef struct column {
 static double oscillating_of(const tt_run *run) { return track_value(run, offsetof(tt_track_stats, oscillating)); }
 static double rate_w_of(const tt_run *run) { return track_value(run, offsetof(tt_track_stats, rate_w)); }
 static double rate_q_of(const tt_run *run) { return track_value(run, offsetof(tt_track_stats, rate_q)); }
+static double rate_y_of(const tt_run *run) { return tt_run_last_track(run) ? tt_run_last_track(run)->rate_y : NAN; }
 static double confidence_of(const tt_run *run) { return track_value(run, offsetof(tt_track_stats, confidence)); }
 static double speed_of(const tt_run *run) { return run->n_rows ? run->rows[run->n_rows - 1].images_per_s : NAN; }
 
 static const column columns[] = {
     {"test loss", tt_run_test_loss, 1, "%.4f"}, {"train loss", tt_run_loss, 1, "%.4f"},  {"R &gt; 16, %", oscillating_of, 100, "%.2f"},
-    {"r(W)", rate_w_of, 1, "%.2e"},             {"r(Q(W))", rate_q_of, 1, "%.2e"},       {"confidence", confidence_of, 1, "%.3f"},
-    {"images/s", speed_of, 1, "%.0f"},
+    {"r(W)", rate_w_of, 1, "%.2e"},             {"r(Q(W))", rate_q_of, 1, "%.2e"},       {"r(Y)", rate_y_of, 1, "%.2e"},
+    {"confidence", confidence_of, 1, "%.3f"},   {"images/s", speed_of, 1, "%.0f"},
 };
 enum { N_COLUMNS = sizeof columns / sizeof *columns };
 

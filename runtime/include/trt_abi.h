@@ -76,6 +76,9 @@ typedef void (*trt_entry_fn)(const trt_step *step);
  *   "track_report"  what they say at a window's end. Input window f32 []: moves added. Outputs "track:NAME" f32 [n+1] or
  *             [n+1,k]: a row for each tracked weight, in the order of the vars "track-w:WEIGHT", and one for all;
  *             track_peak f32 [n], track_peak_index i32 [n]: each weight's most oscillating element.
+ *   "track_output"  on a batch that is the same each time: how a block's output moves. Input weight f32 []: 0 looks only, 1/k
+ *             makes the move since the run before the k-th of a mean. Output rate_y f32 [1], the mean; none in a model without
+ *             blocks.
  *   "quantizer_errors", if there: what quantizers lose on a batch. Outputs "quantizer_error:qK", one f32 each.
  * Inputs the runtime fills, found by name (absent ones are not used by the program):
  *   images f32 [B,C,H,W];  labels i32 [B] (hard) or f32 [B,classes] (soft);

@@ -70,6 +70,42 @@ static void choose_paths(trt_tracker *t) {
   }
 }
 
+/* ---- a block's output ---- */
+
+/* The first images of the test split, unchanged, as many as the entry takes. */
+static void fill_images(const trt_tracker *t) {
+  int64_t n = t->images->dim[0], *index = trt_alloc((size_t)n * sizeof *index);
+  for (int64_t i = 0; i < n; i++) index[i] = i % t->data->split[TRT_TEST].count;
+  trt_data_fill(&(trt_fill){.data = t->data, .split = TRT_TEST, .index = index, .n = n,
+                            .out = (float *)(void *)(t->model->arena + t->images->offset)});
+  free(index);
+}
+
+/* `left`: steps to the end of the window; they alone say when to look, so a resumed run looks in the same steps. */
+static void look_at_output(trt_tracker *t, int64_t step, int64_t left) {
+  bool first = left % TRT_TRACK_SPACING == 1, pair = left % TRT_TRACK_SPACING == 0 && t->looked == step - 1;
+  if (!t->output || t->looked == step || (!first && !pair)) return;
+  if (pair) t->pairs++;
+  fill_images(t);
+  run_entry(t, t->output, step, "weight", pair ? 1 / (float)t->pairs : 0);
+  const trt_tensor *rate = trt_tensor_find(t->output->outputs, t->output->n_outputs, "rate_y");
+  if (pair && rate) t->rate_y = (double)element(t->model->arena, rate, 0);
+  t->looked = step;
+}
+
+static bool open_output(trt_tracker *t, trt_error *err) {
+  const trt_image_shape *s = &t->data->shape;
+  const trt_entry *e = trt_model_entry(t->model, "track_output", err);
+  t->looked = -1;
+  if (!e) return false;
+  if (!e->n_outputs) return true;
+  t->output = e;
+  t->images = trt_tensor_find(e->inputs, e->n_inputs, "images");
+  uint64_t bytes = 4 * (uint64_t)(s->batch * s->channels * s->height * s->width);
+  if (t->images && t->images->bytes == bytes && t->images->rank == 4 && t->images->dim[0] == s->batch) return true;
+  return trt_fail(err, "this trainer is damaged: its entry 'track_output' takes other images than 'train'; compile it again");
+}
+
 /* ---- a record ---- */
 
 static void print_number(trt_text *out, double x) {
@@ -158,6 +194,10 @@ static void print_errors(const trt_tracker *t, trt_text *out, int64_t step) {
 static bool write_record(trt_tracker *t, int64_t step, double epoch, trt_error *err) {
   trt_text out = {0};
   trt_text_add(&out, "{\"step\":%" PRId64 ",\"epoch\":%.9g,\"window\":%" PRId64, step, epoch, t->moves);
+  if (t->pairs) {
+    trt_text_add(&out, ",\"rate_y\":");
+    print_number(&out, t->rate_y);
+  }
   print_errors(t, &out, step);
   run_entry(t, t->report, step, "window", (float)t->moves);
   print_weights(t, &out);
@@ -170,11 +210,13 @@ static bool write_record(trt_tracker *t, int64_t step, double epoch, trt_error *
 
 /* ---- windows ---- */
 
-static void open_window(trt_tracker *t, int64_t step) {
+/* `left`: steps to its end. */
+static void open_window(trt_tracker *t, int64_t step, int64_t left) {
   run_entry(t, t->step, step, "keep", 0);
-  t->moves = 0;
+  t->moves = t->pairs = 0;
   t->n_points = 0;
   add_points(t);
+  look_at_output(t, step, left);
 }
 
 /* A window that began late, at the start or where a run went on, is reported if half of it was seen. */
@@ -194,9 +236,11 @@ bool trt_track_step(trt_tracker *t, int64_t step, double epoch, trt_error *err) 
     run_entry(t, t->step, step, "keep", 1);
     t->moves++;
     add_points(t);
+    look_at_output(t, step, left);
     if (left == 0 && !close_window(t, step, epoch, err)) return false;
   }
-  if (t->moves < 0 && step < t->last && (left == 0 ? t->every : left) == t->window) open_window(t, step);
+  if (left == 0) left = t->every;
+  if (t->moves < 0 && step < t->last && left == t->window) open_window(t, step, left);
   return true;
 }
 
@@ -210,6 +254,7 @@ bool trt_track_open(trt_tracker *t, const trt_model *model, const trt_dataset *d
     const char *name = "quantizer_errors";
     if (strcmp(model->program->entries[i].name, name) == 0 && !trt_model_bind(model, name, &t->errors, err)) return false;
   }
+  if (!open_output(t, err)) return false;
   if (!t->report->n_outputs)
     return trt_fail(err, "--track: this trainer has no weights that it could track; train without it");
   t->every = every < last - first ? every : last - first;
@@ -220,7 +265,8 @@ bool trt_track_open(trt_tracker *t, const trt_model *model, const trt_dataset *d
   if (!trt_lines_open(&t->lines, folder, "track.jsonl", NULL, resume, err)) return false;
   int64_t left = (last - first) % t->every;
   t->ready = true;
-  if (first < last && (left == 0 ? t->every : left) <= t->window) open_window(t, first);
+  if (left == 0) left = t->every;
+  if (first < last && left <= t->window) open_window(t, first, left);
   return true;
 }
 

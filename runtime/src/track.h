@@ -1,12 +1,16 @@
 /* Tracking: runs the entries "track" and "track_report" beside the training steps and writes what they say, a line a window,
- * to DIR/track.jsonl. Nothing is computed here, only chosen (which elements to follow) and printed. */
+ * to DIR/track.jsonl. Nothing is computed here, only chosen (which elements to follow) and printed.
+ *
+ * "track" runs in every step of a window, as oscillation shows only in the whole way that a weight has gone, and costs little.
+ * "track_output" is a forward pass: it runs in pairs of consecutive steps, one in TRT_TRACK_SPACING, the last at the window's
+ * end. Its rate changes slowly, so a few pairs give the window's mean. */
 #ifndef TRT_TRACK_FILE_H
 #define TRT_TRACK_FILE_H
 #include "lines.h"
 #include "data.h"
 #include "model.h"
 
-enum { TRT_TRACK_DEFAULT = 200, TRT_TRACK_PATHS = 4 };
+enum { TRT_TRACK_DEFAULT = 200, TRT_TRACK_PATHS = 4, TRT_TRACK_SPACING = 50 };
 
 typedef struct trt_path {
   const trt_tensor *w, *q; /* vars */
@@ -21,6 +25,10 @@ typedef struct trt_tracker {
   const trt_dataset *data;
   const trt_entry *step, *report;
   trt_binding errors; /* entry NULL: the program has none */
+  const trt_entry *output; /* NULL: the model has no blocks */
+  const trt_tensor *images; /* of `output` */
+  int64_t looked, pairs; /* step of the last look at the output, -1: none; pairs of looks in the window */
+  double rate_y;         /* their mean */
   int64_t every, window; /* steps from record to record; moves in each, at most `every` */
   int64_t last;          /* the training's last step: records are at it and every `every` steps before */
   int64_t seed, moves;   /* moves added so far; -1: no window is open */

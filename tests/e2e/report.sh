@@ -17,6 +17,7 @@ expect 0 "$tetrac" report f1 f2 t1 t2 -o r.html --table
 says '| fp32 | 2 | 90.50 | 0.71 |'
 says '| tetrajet | 2 | 89.75 | 1.06 | -0.75'
 grep -q '<svg' r.html
+if grep -q "r(Y)" "$work/out" r.html; then echo "FAIL: a rate that no run has"; exit 1; fi
 if grep -qE '(src|href)=|url\(|https?:|@import' r.html; then echo "FAIL: the page refers outside itself"; exit 1; fi
 if grep -q '<w>' r.html; then echo "FAIL: a name is not escaped"; exit 1; fi
 for tag in figure svg table div details; do

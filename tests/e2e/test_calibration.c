@@ -191,8 +191,12 @@ static void plans_hold(void **state) {
   close(fd);
   tt_session s;
   open_session(&s, path);
-  assert_int_equal(s.module->graphs.count, 9); // forward, train, grad, eval, calibrate, ramp, and the three of the instruments
-  for (size_t i = 1; i < s.module->graphs.count; i++) assert_true(tt_plan_check(s.module->graphs.data[i], &s.diag));
+  static const char *const entries[] = {"train", "calibrate", "ramp"};
+  for (size_t i = 0; i < sizeof entries / sizeof *entries; i++) assert_non_null(tt_module_find_graph(s.module, entries[i]));
+  for (size_t i = 0; i < s.module->graphs.count; i++) {
+    const tt_graph *g = s.module->graphs.data[i]; // all but the one that the others are clones of
+    if (strcmp(g->name, "forward") != 0 && !tt_plan_check(g, &s.diag)) fail_msg("graph '%s'", g->name);
+  }
   tt_session_close(&s);
   unlink(path);
 }

@@ -14,6 +14,7 @@ cmp one/track.jsonl three/track.jsonl
 [ ! -e plain/track.jsonl ]
 grep -q '^{"step":20,"epoch":[0-9.]*,"window":10,.*"total":{"name":"all","elements":49152,' one/track.jsonl
 grep -q '"quantizer_error":{"q1":[0-9.e-]*,"q2":[0-9.e-]*,"q3":[0-9.e-]*,"q4":[0-9.e-]*,"q5":[0-9.e-]*,"q6":[0-9.e-]*}' one/track.jsonl
+grep -q '"rate_y":0\.[0-9]*,' one/track.jsonl
 tail -1 one/track.jsonl | grep -q '"trajectories":\[{"name":".*,"w":\['
 
 # Interrupted behind a record, then resumed: the same record at the end, none twice.
@@ -35,7 +36,14 @@ expect 2 ./t train --data synthetic --track -3
 expect 0 "$tetrac" compile m.onnx --recipe fp32 --batch 16 -o t
 train --max-steps 6 --threads 1 --track --out float
 grep -q '"rate_w"' float/track.jsonl
+grep -q '"rate_y":0' float/track.jsonl
 if grep -q '"ratio"' float/track.jsonl; then echo "FAIL: float32 weights do not oscillate"; exit 1; fi
 expect 0 "$tetrac" report plain one three again short float -o r.html --table
 says '| tetrajet-qema | 5 |'
+
+# Records of single steps: each has its pair of looks at the output; a block that is not there is refused when compiling.
+train --max-steps 3 --threads 1 --track 1 --out single
+[ "$(grep -c '"window":1,"rate_y":0' single/track.jsonl)" = 3 ]
+expect 1 "$tetrac" compile m.onnx --set track.block=2 --batch 16 -o no
+says 'track.block = 2, but the model has 1 block'
 echo "PASS track"

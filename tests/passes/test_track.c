@@ -167,7 +167,78 @@ static void float_weights_move_alone(void **state) {
   tiny_free(&t);
 }
 
+/* |y - x| / |x|. */
+static double relative_move(const tt_tensor *x, const tt_tensor *y) {
+  double move = 0, norm = 0;
+  for (int64_t i = 0; i < tt_type_count(&x->type); i++) {
+    move += (y->d[i] - x->d[i]) * (y->d[i] - x->d[i]);
+    norm += x->d[i] * x->d[i];
+  }
+  return sqrt(move / norm);
+}
+
+/* The block's output is what the final norm reads. Two pairs of looks, far apart: their mean, and what happened between the
+ * pairs counts for nothing. */
+static void follow_output(const char *recipe, const char *set) {
+  tiny t;
+  tiny_init(&t);
+  tt_recipe *r = tt_recipe_load(recipe, TETRAC_SOURCE_DIR "/passes/recipes", set ? 1 : 0, &set, t.arena, &t.diag);
+  assert_non_null(r);
+  t.recipe = *r;
+  tiny_vit(&t);
+  tiny_pass(&t, t.g, "lower_mx");
+  tt_graph *forward = tt_graph_clone(t.g, "run"), *g = tt_graph_clone(t.g, "track_output");
+  TT_FOR_NODES(forward, n) /* the last one is the final norm */
+  if (tt_nod(forward, n)->op == TT_OP_LAYERNORM) tt_graph_set_result(forward, "y", tt_nod(forward, n)->in[0]);
+  tiny_pass(&t, forward, "lower_mx_mixed");
+  static const char *const passes[] = {"add_track_output", "lower_mx_mixed", "opt_cse", "opt_dce", "plan_memory"};
+  for (size_t i = 0; i < sizeof passes / sizeof *passes; i++) tiny_pass(&t, g, passes[i]);
+  assert_int_equal(tiny_count(g, TT_OP_LAYERNORM), 2); /* the final norm lies behind the block */
+  assert_true(tt_plan_check(g, &t.diag));
+  tt_tensor *vars = tiny_vars(&t), y[4];
+  double want = 0;
+  for (int look = 0; look < 4; look++) {
+    y[look] = *tiny_result(forward, tiny_eval(&t, forward, tiny_inputs(&t, forward), vars), "y");
+    if (look % 2) want += relative_move(&y[look - 1], &y[look]) / 2;
+    tt_tensor *results = tiny_eval(&t, g, inputs(&t, g, "weight", look % 2 ? 2.0 / (look + 1) : 0), vars);
+    if (look == 3) near(tiny_result(g, results, "rate_y"), 0, want);
+    t.state = (uint32_t)look + 1;
+    for (int k = 0; k < N; k++) {
+      tt_tensor *w = &vars[tt_module_find_var(t.m, weights[k])];
+      for (int64_t i = 0; i < tt_type_count(&w->type); i++) w->d[i] += (look == 1 ? 2 : 0.05) * tiny_random(&t);
+    }
+  }
+  assert_true(want > 0.001 && want < 0.5);
+  tiny_free(&t);
+}
+
+static void follows_a_blocks_output(void **state) {
+  (void)state;
+  follow_output("tetrajet", NULL);
+  follow_output("fp32", NULL);
+  follow_output("q1-only", "track.block=1");
+}
+
+static void an_output_that_is_not_there(void **state) {
+  (void)state;
+  tiny t;
+  tiny_init(&t);
+  tiny_vit(&t);
+  t.recipe.track_block = 2;
+  tt_graph *g = tt_graph_clone(t.g, "track_output");
+  assert_int_equal(tiny_run(&t, g, tt_pass_find("add_track_output")->run), TT_PASS_FAILED);
+  assert_non_null(strstr(t.diag.text, "track.block = 2, but the model has 1 block; name one of them, or last"));
+  tiny_free(&t);
+  tiny_init(&t);
+  tt_value x = tt_graph_add_input(t.g, "images", tt_type_make(TT_F32, SHAPE(2, 8)));
+  tt_graph_set_result(t.g, "logits", tiny_linear(&t, x, "w", "b", 3));
+  tiny_pass(&t, t.g, "add_track_output");
+  assert_int_equal(t.g->results.count, 0);
+  tiny_free(&t);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(follows_weights), cmocka_unit_test(float_weights_move_alone)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(follows_weights), cmocka_unit_test(float_weights_move_alone),
+                                     cmocka_unit_test(follows_a_blocks_output), cmocka_unit_test(an_output_that_is_not_there)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
