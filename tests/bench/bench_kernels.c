@@ -1,21 +1,30 @@
-/* Speed of generated matrix products and quantizers at the shapes of DeiT-Tiny and DeiT-Small linears, interleaved with
- * OpenBLAS's sgemm where the system has one (loaded at run time; it is no dependency).
+/* Speed of generated matrix products, quantizers and whole linear layers at the shapes of DeiT-Tiny, -Small and -Base,
+ * interleaved with OpenBLAS's sgemm where the system has one (loaded at run time; it is no dependency), and as shares of
+ * what the machine's instructions reach in a loop of nothing else.
  *
- *   bench_kernels [threads] [mx|f32|quant]        best of several runs; OpenBLAS gets the same number of threads */
+ *   bench_kernels [threads] [mx|f32|linear|quant|peaks]... [--quick] [--json FILE]
+ *
+ * Best of several runs; OpenBLAS gets the same number of threads. Medians are over the products of DeiT-T and DeiT-S at
+ * 6272 tokens (32 images); --quick leaves out everything else. */
 #include <dlfcn.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include "compiler/codegen/codegen.h"
 #include "compiler/ir/mx.h"
+#include "runtime/include/trt_calls.h"
 #include "runtime/include/trt_runtime.h"
+#include "tests/bench/report.h"
 
-enum { TOKENS = 6272, REPEATS = 9 };
+enum { TOKENS = 6272, FEW_TOKENS = 196, REPEATS = 9, SLOW_REPEATS = 3 };
 typedef void sgemm_fn(int order, int ta, int tb, int M, int N, int K, float alpha, const float *a, int lda, const float *b,
                       int ldb, float beta, float *c, int ldc);
 static sgemm_fn *sgemm;
 static int threads = 1;
+static bool quick;
+static bench_peaks peaks;
 
 /* On one thread processor time, which other processes do not disturb. */
 static double now(void) {
@@ -33,54 +42,82 @@ static void load_openblas(void) {
   if (set_threads) set_threads(threads);
 }
 
-/* One compiled op with its operands in place. */
+/* A graph being built, then compiled with its operands in place. */
 typedef struct op_case {
   tt_module *module;
   tt_graph *g;
+  tt_builder b;
+  tt_diag diag;
   cg_jit *jit;
   tt_arena *arena;
+  tt_tensor operands[4];
+  int n_operands;
   trt_step step;
 } op_case;
 
-static tt_tensor random_operand(tt_arena *arena, tt_type type) {
-  tt_tensor t = tt_tensor_new(arena, type);
-  uint32_t r = 1;
-  size_t n = type.dtype == TT_MX ? tt_mx_scale_offset(&type) : (size_t)tt_type_count(&type);
-  for (size_t i = 0; i < n; i++) {
-    r = r * 1664525u + 1013904223u;
-    if (type.dtype == TT_MX)
-      t.mx[i] = (uint8_t)(r >> 24);
-    else
-      t.d[i] = type.dtype == TT_F32 ? (double)(r >> 8) / (1 << 23) - 1 : 3;
+/* Normal numbers whose magnitudes differ by a power of two that is itself normal: channels of a network are as uneven. */
+static float sample(uint32_t *state) {
+  double u[3];
+  for (int i = 0; i < 3; i++) {
+    *state = *state * 1664525u + 1013904223u;
+    u[i] = ((double)(*state >> 8) + 0.5) / (1 << 24);
   }
-  for (size_t i = n; type.dtype == TT_MX && i < tt_type_bytes(&type); i++) t.mx[i] = (uint8_t)(120 + i % 5);
+  double r = sqrt(-2 * log(u[0]));
+  return (float)(r * cos(6.283185307179586 * u[1]) * exp2(r * sin(6.283185307179586 * u[1]) + u[2] - 0.5));
+}
+
+enum { PATTERN = 1 << 16 };
+static const float *pattern(void) {
+  static float x[PATTERN];
+  uint32_t r = 1;
+  for (int i = 0; x[PATTERN - 1] == 0 && i < PATTERN; i++) x[i] = sample(&r);
+  return x;
+}
+
+/* Repetitions of a quantized pattern, in blocks. */
+static void fill_mx(tt_tensor *t) {
+  enum { BLOCKS = PATTERN / TT_MX_BLOCK };
+  static uint8_t mx[BLOCKS * 17];
+  tt_mx_quantize((tt_qspec){.on = true}, BLOCKS, TT_MX_BLOCK, pattern(), TT_MX_BLOCK, 1, NULL, 0, mx);
+  size_t n = tt_mx_scale_offset(&t->type) / 16, scales = tt_type_bytes(&t->type) - 16 * n;
+  for (size_t i = 0; i < n; i++) memcpy(t->mx + 16 * i, mx + i % BLOCKS * 16, 16);
+  for (size_t i = 0; i < scales; i++) t->mx[16 * n + i] = mx[16 * BLOCKS + i % BLOCKS];
+}
+
+static op_case open_case(void) {
+  op_case t = {.module = tt_module_create("bench"), .arena = tt_arena_create()};
+  tt_diag_init(&t.diag, stderr);
+  t.g = tt_graph_create(t.module, "forward");
   return t;
 }
 
-static op_case open_case(tt_op op, int n_in, const tt_type *types, int n_attrs, const tt_attr *attrs) {
-  static const char *const names[] = {"a", "b", "c"};
-  op_case t = {.module = tt_module_create("bench"), .arena = tt_arena_create()};
-  tt_diag diag;
-  tt_value in[3];
-  tt_tensor operands[3];
-  tt_diag_init(&diag, stderr);
-  t.g = tt_graph_create(t.module, "forward");
-  for (int i = 0; i < n_in; i++) {
-    in[i] = tt_graph_add_input(t.g, names[i], types[i]);
-    operands[i] = random_operand(t.arena, types[i]);
-  }
-  tt_node n = tt_build(&(tt_builder){.g = t.g, .diag = &diag, .at = TT_NONE}, op, n_in, in, n_attrs, attrs);
+static tt_value input(op_case *t, tt_type type) {
+  static const char *const names[] = {"a", "b", "c", "d"};
+  tt_tensor x = tt_tensor_new(t->arena, type);
+  int64_t n = type.dtype == TT_MX ? 0 : tt_type_count(&type);
+  if (type.dtype == TT_MX) fill_mx(&x);
+  for (int64_t i = 0; i < n; i++) x.d[i] = type.dtype == TT_F32 ? (double)pattern()[i % PATTERN] : 3;
+  t->operands[t->n_operands] = x;
+  return tt_graph_add_input(t->g, names[t->n_operands++], type);
+}
+
+static tt_value add(op_case *t, tt_op op, int n_in, const tt_value *in, int n_attrs, const tt_attr *attrs) {
+  t->b = (tt_builder){.g = t->g, .diag = &t->diag, .at = TT_NONE};
+  tt_node n = tt_build(&t->b, op, n_in, in, n_attrs, attrs);
   TT_ASSERT(n != TT_NONE);
-  tt_graph_set_result(t.g, "out", tt_nod(t.g, n)->out[0]);
-  for (size_t v = 0; v < t.g->values.count; v++) {
-    t.g->values.data[v].space = TT_SPACE_ARENA;
-    t.g->values.data[v].offset = t.g->arena_bytes;
-    t.g->arena_bytes += (tt_type_bytes(&t.g->values.data[v].type) + 127) / 64 * 64;
+  return tt_nod(t->g, n)->out[0];
+}
+
+static void compile(op_case *t, tt_value result) {
+  tt_graph_set_result(t->g, "out", result);
+  for (size_t v = 0; v < t->g->values.count; v++) {
+    t->g->values.data[v].space = TT_SPACE_ARENA;
+    t->g->values.data[v].offset = t->g->arena_bytes;
+    t->g->arena_bytes += (tt_type_bytes(&t->g->values.data[v].type) + 127) / 64 * 64;
   }
-  t.jit = cg_jit_compile(t.g, cg_target_find("cpu", t.arena, &diag), &diag);
-  TT_ASSERT(t.jit && trt_threads_init(threads, cg_jit_scratch_bytes(t.jit)));
-  t.step = cg_jit_prepare(t.jit, operands, NULL, t.arena);
-  return t;
+  t->jit = cg_jit_compile(t->g, cg_target_find("cpu", t->arena, &t->diag), &t->diag);
+  TT_ASSERT(t->jit && trt_threads_init(threads, cg_jit_scratch_bytes(t->jit)));
+  t->step = cg_jit_prepare(t->jit, t->operands, NULL, t->arena);
 }
 
 static void close_case(op_case *t) {
@@ -96,93 +133,160 @@ static double run_once(const op_case *t) {
 }
 
 /* Written, because untouched pages are all the same page of zeros, which would never leave the cache. */
-static float *filled(size_t n) {
-  float *x = malloc(n * sizeof *x);
+static float *filled(int64_t n) {
+  float *x = malloc((size_t)n * sizeof *x);
   TT_ASSERT(x != NULL);
-  for (size_t i = 0; i < n; i++) x[i] = (float)(i % 251) / 251;
+  for (int64_t i = 0; i < n; i++) x[i] = (float)(i % 251) / 251;
   return x;
 }
 
-/* Generated op against sgemm on matrices of its own, alternately. Prints and returns the ratio (0 without OpenBLAS). */
-static double compare(const char *name, op_case *t, int M, int N, int K, int ta, int tb) {
-  double ours = 1e9, theirs = 1e9, flops = 2.0 * M * N * K;
-  float *a = filled((size_t)M * (size_t)K), *b = filled((size_t)N * (size_t)K), *c = filled((size_t)M * (size_t)N);
-  for (int i = 0; i < REPEATS; i++) {
-    double s = run_once(t);
-    if (s < ours) ours = s;
-    if (!sgemm) continue;
-    double start = now();
-    sgemm(101, 111 + ta, 111 + tb, M, N, K, 1, a, ta ? M : K, b, tb ? K : N, 0, c, N);
-    if (now() - start < theirs) theirs = now() - start;
+/* What OpenBLAS does meanwhile: op(a) op(b) of shapes (M,K) and (K,N) as stored by rows. */
+typedef struct rival {
+  int M, N, K, ta, tb;
+  float *a, *b, *c;
+} rival;
+
+static rival open_rival(int M, int N, int K, int ta, int tb) {
+  rival r = {M, N, K, ta, tb, NULL, NULL, NULL};
+  r.a = filled((int64_t)M * K), r.b = filled((int64_t)N * K), r.c = filled((int64_t)M * N);
+  return r;
+}
+
+static void close_rival(rival *r) { free(r->a), free(r->b), free(r->c); }
+
+static double run_rivals(const rival *r, int n) {
+  double start = now();
+  for (; n > 0; n--, r++)
+    sgemm(101, 111 + r->ta, 111 + r->tb, r->M, r->N, r->K, 1, r->a, r->ta ? r->M : r->K, r->b, r->tb ? r->K : r->N, 0, r->c,
+          r->N);
+  return now() - start;
+}
+
+/* The case against n rivals, alternately; fills the row's times, reports it and closes everything. `work`: operations (or
+ * bytes) of the case, for its share of `peak` (1e9 a second). */
+static void compare(bench_row row, op_case *t, rival *rivals, int n, double work, double peak) {
+  double ours = 1e9, theirs = 1e9;
+  int repeats = work > 2e10 ? SLOW_REPEATS : REPEATS;
+  for (int i = 0; i < repeats; i++) {
+    ours = fmin(ours, run_once(t));
+    if (sgemm && n) theirs = fmin(theirs, run_rivals(rivals, n));
   }
-  printf("%-9s M %5d N %5d K %5d  %7.1f GFLOP/s", name, M, N, K, flops / ours * 1e-9);
-  if (sgemm) printf("   OpenBLAS %7.1f   ratio %5.2f", flops / theirs * 1e-9, theirs / ours);
-  putchar('\n');
-  fflush(stdout);
-  free(a), free(b), free(c);
+  row.ours_ms = 1e3 * ours;
+  if (sgemm && n) row.openblas_ms = 1e3 * theirs;
+  if (peak > 0) row.share = work / ours * 1e-9 / peak;
+  bench_add(&row);
+  for (int i = 0; i < n; i++) close_rival(&rivals[i]);
   close_case(t);
-  return sgemm ? theirs / ours : 0;
 }
 
-static double bench_mx(int M, int N, int K) {
-  tt_type types[2] = {tt_type_mx(TT_E2M1, M, K), tt_type_mx(TT_E2M1, N, K)};
-  op_case t = open_case(TT_OP_MX_GEMM, 2, types, 0, NULL);
-  return compare("mx.gemm", &t, M, N, K, 0, 1);
+/* Which linears a row is of: those of a model's blocks, at a number of tokens. */
+typedef struct place {
+  const char *model, *layer;
+  int in, out, tokens;
+} place;
+
+static bench_row row_of(const char *kind, const place *p, const char *product, int M, int N, int K) {
+  bench_row r = {.kind = kind, .m = M, .n = N, .k = K, .counts = p->tokens == TOKENS && strcmp(p->model, "deit_b") != 0};
+  int n = snprintf(r.name, sizeof r.name, "%s.%s%s%s", p->model, p->layer, product[0] ? "." : "", product);
+  if (p->tokens != TOKENS) snprintf(r.name + n, sizeof r.name - (size_t)n, "@%d", p->tokens);
+  return r;
 }
 
-static double bench_f32(int M, int N, int K, int ta, int tb) {
-  tt_type types[2] = {tt_type_make(TT_F32, 2, ta ? (int64_t[]){K, M} : (int64_t[]){M, K}),
-                      tt_type_make(TT_F32, 2, tb ? (int64_t[]){N, K} : (int64_t[]){K, N})};
+static void bench_mx(const place *p, const char *product, int M, int N, int K) {
+  op_case t = open_case();
+  tt_value in[2] = {input(&t, tt_type_mx(TT_E2M1, M, K)), input(&t, tt_type_mx(TT_E2M1, N, K))};
+  compile(&t, add(&t, TT_OP_MX_GEMM, 2, in, 0, NULL));
+  rival r = open_rival(M, N, K, 0, 1);
+  compare(row_of("mx", p, product, M, N, K), &t, &r, 1, 2.0 * M * N * K, peaks.vnni_gops);
+}
+
+static void bench_f32(const place *p, const char *product, int M, int N, int K, int ta, int tb) {
+  op_case t = open_case();
+  tt_type a = tt_type_make(TT_F32, 2, ta ? (int64_t[]){K, M} : (int64_t[]){M, K});
+  tt_type b = tt_type_make(TT_F32, 2, tb ? (int64_t[]){N, K} : (int64_t[]){K, N});
   tt_attr attrs[2] = {tt_attr_int(TT_A_TRANS_A, ta), tt_attr_int(TT_A_TRANS_B, tb)};
-  op_case t = open_case(TT_OP_MATMUL, 2, types, 2, attrs);
-  return compare(ta ? "matmul TN" : tb ? "matmul NT" : "matmul NN", &t, M, N, K, ta, tb);
+  tt_value in[2] = {input(&t, a), input(&t, b)};
+  compile(&t, add(&t, TT_OP_MATMUL, 2, in, 2, attrs));
+  rival r = open_rival(M, N, K, ta, tb);
+  compare(row_of("f32", p, product, M, N, K), &t, &r, 1, 2.0 * M * N * K, peaks.fma_gflops);
 }
 
-static int by_value(const void *a, const void *b) {
-  double x = *(const double *)a, y = *(const double *)b;
-  return (x > y) - (x < y);
+static void products_mx(const place *p) {
+  bench_mx(p, "Y", p->tokens, p->out, p->in);
+  bench_mx(p, "dX", p->tokens, p->in, p->out);
+  bench_mx(p, "dW", p->out, p->in, p->tokens);
 }
 
-static void median(double *ratio, int n) {
-  qsort(ratio, (size_t)n, sizeof *ratio, by_value);
-  if (sgemm) printf("median ratio %.2f\n", (ratio[n / 2] + ratio[(n - 1) / 2]) / 2);
+static void products_f32(const place *p) {
+  bench_f32(p, "Y", p->tokens, p->out, p->in, 0, 1);
+  bench_f32(p, "dX", p->tokens, p->in, p->out, 0, 0);
+  bench_f32(p, "dW", p->out, p->in, p->tokens, 1, 0);
 }
 
-/* The linears of a block of width D: Y, dX and dW of qkv, projection, fc1, fc2. */
-static void bench_products(bool mx) {
-  double ratio[64];
-  int n = 0;
-  for (int D = 192; D <= 384; D *= 2) {
-    int layers[4][2] = {{D, 3 * D}, {D, D}, {D, 4 * D}, {4 * D, D}};
-    for (int i = 0; i < 4; i++) {
-      int in = layers[i][0], out = layers[i][1];
-      ratio[n++] = mx ? bench_mx(TOKENS, out, in) : bench_f32(TOKENS, out, in, 0, 1);
-      ratio[n++] = mx ? bench_mx(TOKENS, in, out) : bench_f32(TOKENS, in, out, 0, 0);
-      ratio[n++] = mx ? bench_mx(out, in, TOKENS) : bench_f32(out, in, TOKENS, 1, 0);
-    }
-  }
-  median(ratio, n);
+static tt_value quantize(op_case *t, tt_value x, tt_value rng, int transposed) {
+  tt_qspec q = {.on = true, .rounding = rng != TT_NONE ? TT_STOCHASTIC : TT_NEAREST};
+  bool packed = tt_typ(t->g, x)->dtype == TT_MX;
+  tt_attr attrs[3] = {tt_attr_qspec(TT_A_Q, q)};
+  int n = 1;
+  if (!packed) attrs[n++] = tt_attr_int(TT_A_TRANSPOSED, transposed);
+  if (rng != TT_NONE) attrs[n++] = tt_attr_int(TT_A_TENSOR, 1);
+  return add(t, packed ? TT_OP_MX_REQUANTIZE : TT_OP_MX_QUANTIZE, 1 + (rng != TT_NONE), (tt_value[]){x, rng}, n, attrs);
 }
 
+/* Forward and backward of one linear as NUMERICS 4 has it, against the three products alone in float32. */
+static void bench_linear(const place *p) {
+  int N = p->tokens, D = p->in, C = p->out;
+  op_case t = open_case();
+  tt_value x = input(&t, tt_type_make(TT_F32, 2, (int64_t[]){N, D})),
+           w = input(&t, tt_type_make(TT_F32, 2, (int64_t[]){C, D}));
+  tt_value dy = input(&t, tt_type_make(TT_F32, 2, (int64_t[]){N, C})),
+           rng = input(&t, tt_type_make(TT_I64, 1, (int64_t[]){2}));
+  tt_value q1 = quantize(&t, x, TT_NONE, 0), q2 = quantize(&t, w, TT_NONE, 0);
+  add(&t, TT_OP_MX_GEMM, 2, (tt_value[]){q1, q2}, 0, NULL);
+  tt_value q3 = quantize(&t, dy, rng, 0), q4 = quantize(&t, q2, rng, 1);
+  add(&t, TT_OP_MX_GEMM, 2, (tt_value[]){q3, q4}, 0, NULL);
+  tt_value q5 = quantize(&t, dy, rng, 1), q6 = quantize(&t, q1, rng, 1);
+  tt_value dw = add(&t, TT_OP_MX_GEMM, 2, (tt_value[]){q5, q6}, 0, NULL);
+  add(&t, TT_OP_MX_COLSUM, 1, &q3, 0, NULL);
+  compile(&t, dw);
+  rival r[3] = {open_rival(N, C, D, 0, 1), open_rival(N, D, C, 0, 0), open_rival(C, D, N, 1, 0)};
+  compare(row_of("linear", p, "", N, C, D), &t, r, 3, 6.0 * N * C * D, peaks.vnni_gops);
+}
+
+/* The four linears of a block of width D. */
+static void each_layer(const char *model, int D, int tokens, void bench(const place *)) {
+  const place p[4] = {{model, "qkv", D, 3 * D, tokens},
+                      {model, "proj", D, D, tokens},
+                      {model, "fc1", D, 4 * D, tokens},
+                      {model, "fc2", 4 * D, D, tokens}};
+  for (int i = 0; i < 4; i++) bench(&p[i]);
+}
+
+static void each_model(void bench(const place *)) {
+  each_layer("deit_t", 192, TOKENS, bench);
+  each_layer("deit_s", 384, TOKENS, bench);
+  if (quick) return;
+  each_layer("deit_b", 768, TOKENS, bench);
+  each_layer("deit_t", 192, FEW_TOKENS, bench);
+  each_layer("deit_s", 384, FEW_TOKENS, bench);
+  each_layer("deit_b", 768, FEW_TOKENS, bench);
+}
+
+/* Share of the reading speed, counting what is read and written. */
 static void bench_quantizer(const char *name, tt_op op, tt_rounding rounding, int across, int rows, int cols) {
-  tt_qspec q = {.on = true, .rounding = (uint8_t)rounding};
-  bool random = rounding == TT_STOCHASTIC;
-  tt_type from =
-      op == TT_OP_MX_QUANTIZE ? tt_type_make(TT_F32, 2, (int64_t[]){rows, cols}) : tt_type_mx(TT_E2M1, rows, cols);
-  tt_type types[2] = {from, tt_type_make(TT_I64, 1, (int64_t[]){2})};
-  tt_attr attrs[3] = {tt_attr_qspec(TT_A_Q, q), tt_attr_int(TT_A_TRANSPOSED, across), tt_attr_int(TT_A_TENSOR, 1)};
-  if (op == TT_OP_MX_REQUANTIZE) attrs[1] = attrs[2];
-  int n_attrs = op == TT_OP_MX_DEQUANTIZE || op == TT_OP_MX_COLSUM ? 0 : op == TT_OP_MX_REQUANTIZE ? 2 : 3;
-  if (!random && n_attrs) n_attrs--;
-  op_case t = open_case(op, 1 + random, types, n_attrs, attrs);
-  double best = 1e9;
-  for (int i = 0; i < REPEATS; i++) {
-    double s = run_once(&t);
-    if (s < best) best = s;
-  }
-  printf("%-28s [%d,%d]  %.3f ns an element\n", name, rows, cols, best * 1e9 / rows / cols);
-  fflush(stdout);
-  close_case(&t);
+  op_case t = open_case();
+  bool packed = op != TT_OP_MX_QUANTIZE;
+  tt_value x = input(&t, packed ? tt_type_mx(TT_E2M1, rows, cols) : tt_type_make(TT_F32, 2, (int64_t[]){rows, cols})), y;
+  tt_value rng = rounding == TT_STOCHASTIC ? input(&t, tt_type_make(TT_I64, 1, (int64_t[]){2})) : TT_NONE;
+  if (op == TT_OP_MX_DEQUANTIZE || op == TT_OP_MX_COLSUM)
+    y = add(&t, op, 1, &x, 0, NULL);
+  else
+    y = quantize(&t, x, rng, across);
+  double bytes = (double)tt_type_bytes(tt_typ(t.g, x)) + (double)tt_type_bytes(tt_typ(t.g, y));
+  compile(&t, y);
+  bench_row row = {.kind = "quant", .m = rows, .n = cols};
+  snprintf(row.name, sizeof row.name, "%s", name);
+  compare(row, &t, NULL, 0, bytes, peaks.read_gbs);
 }
 
 static void bench_quantizers(void) {
@@ -193,23 +297,85 @@ static void bench_quantizers(void) {
     bench_quantizer("row stochastic", TT_OP_MX_QUANTIZE, TT_STOCHASTIC, 0, r, c);
     bench_quantizer("column nearest", TT_OP_MX_QUANTIZE, TT_NEAREST, 1, r, c);
     bench_quantizer("column stochastic", TT_OP_MX_QUANTIZE, TT_STOCHASTIC, 1, r, c);
-    bench_quantizer("requantize stochastic", TT_OP_MX_REQUANTIZE, TT_STOCHASTIC, 1, r, c);
+    bench_quantizer("requantize", TT_OP_MX_REQUANTIZE, TT_STOCHASTIC, 1, r, c);
     bench_quantizer("dequantize", TT_OP_MX_DEQUANTIZE, TT_NEAREST, 0, r, c);
     bench_quantizer("column sums", TT_OP_MX_COLSUM, TT_NEAREST, 0, r, c);
   }
 }
 
+/* Best of several runs of `rounds` on every thread, in 1e9 a second. */
+static double measure_peak(cg_peak_kind kind, int64_t rounds, void *data) {
+  enum { RUNS = 20 };
+  tt_arena *arena = tt_arena_create();
+  tt_diag diag;
+  cg_peak p;
+  double best = 1e9;
+  tt_diag_init(&diag, stderr);
+  TT_ASSERT(cg_peak_open(&p, kind, cg_target_find("cpu", arena, &diag), arena, &diag) && trt_threads_init(threads, 64));
+  trt_kargs args = {.bufs = &data, .imms = &rounds};
+  for (int i = 0; i < RUNS; i++) {
+    double start = now();
+    trt_parallel(&args, p.fn, threads);
+    best = fmin(best, now() - start);
+  }
+  double work = (double)p.work * (double)rounds * threads;
+  cg_peak_close(&p);
+  tt_arena_destroy(arena);
+  return work / best * 1e-9;
+}
+
+static void measure_peaks(void) {
+  enum { READ_BYTES = 192 << 20, ROUNDS = 1000000 };
+  char *data = aligned_alloc(64, READ_BYTES);
+  TT_ASSERT(data != NULL);
+  memset(data, 1, READ_BYTES);
+  cg_peak read;
+  tt_arena *arena = tt_arena_create();
+  tt_diag diag;
+  tt_diag_init(&diag, stderr);
+  TT_ASSERT(cg_peak_open(&read, CG_PEAK_READ, cg_target_find("cpu", arena, &diag), arena, &diag));
+  peaks.fma_gflops = measure_peak(CG_PEAK_FMA, ROUNDS, data);
+  peaks.vnni_gops = measure_peak(CG_PEAK_DOT, ROUNDS, data);
+  peaks.read_gbs = measure_peak(CG_PEAK_READ, READ_BYTES / read.work / threads, data);
+  printf("peaks on %d thread%s: FMA %.1f GFLOP/s, dot product %.1f GOP/s, reading %.1f GB/s\n", threads,
+         threads > 1 ? "s" : "", peaks.fma_gflops, peaks.vnni_gops, peaks.read_gbs);
+  cg_peak_close(&read);
+  tt_arena_destroy(arena);
+  free(data);
+}
+
+static bool run_mode(const char *mode) {
+  bool all = strcmp(mode, "all") == 0, known = all || strcmp(mode, "peaks") == 0;
+  if (all || strcmp(mode, "quant") == 0) bench_quantizers(), known = true;
+  if (all || strcmp(mode, "mx") == 0) each_model(products_mx), known = true;
+  if (all || strcmp(mode, "linear") == 0) each_model(bench_linear), known = true;
+  if (all || strcmp(mode, "f32") == 0) each_model(products_f32), known = true;
+  return known;
+}
+
 int main(int argc, char **argv) {
-  const char *what = "all";
+  const char *modes[8], *json = NULL;
+  int n = 0;
   for (int i = 1; i < argc; i++) {
     if (atoi(argv[i]) > 0)
       threads = atoi(argv[i]);
-    else
-      what = argv[i];
+    else if (strcmp(argv[i], "--quick") == 0)
+      quick = true;
+    else if (strcmp(argv[i], "--json") == 0 && i + 1 < argc)
+      json = argv[++i];
+    else if (n < 8)
+      modes[n++] = argv[i];
   }
+  if (n == 0) modes[n++] = "all";
   load_openblas();
-  if (strcmp(what, "quant") == 0 || strcmp(what, "all") == 0) bench_quantizers();
-  if (strcmp(what, "mx") == 0 || strcmp(what, "all") == 0) bench_products(true);
-  if (strcmp(what, "f32") == 0 || strcmp(what, "all") == 0) bench_products(false);
-  return 0;
+  measure_peaks();
+  for (int i = 0; i < n; i++) {
+    if (run_mode(modes[i])) continue;
+    fprintf(stderr, "usage: bench_kernels [threads] [mx|f32|linear|quant|peaks]... [--quick] [--json FILE]\n");
+    return 2;
+  }
+  bench_print_medians();
+  if (!json || bench_write_json(json, threads, &peaks)) return 0;
+  fprintf(stderr, "bench_kernels: cannot write %s\n", json);
+  return 1;
 }

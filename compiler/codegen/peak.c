@@ -1,0 +1,71 @@
+/* What a machine can do at best: three small kernels in the vocabulary of the real ones, so that a product's speed can be
+ * stated as a share of what this target's instructions reach when nothing else is in their way.
+ *
+ * Operands of the arithmetic kernels are reloaded in every round from an address that the optimizer cannot follow, as a
+ * micro kernel loads its panels: constant ones would let it drop part of a dot product made of several instructions. */
+#include "compiler/codegen/gemm.h"
+#include "compiler/codegen/state.h"
+
+enum { SUMS = 12, VARIED = 4, STREAMS = 8 };
+
+static cg_val opaque_pointer(cg_ctx *c, cg_val p) {
+  cg_type type = LLVMFunctionType(c->ptr, &c->ptr, 1, 0);
+  return LLVMBuildCall2(c->b, type, LLVMGetInlineAsm(type, "", 0, "=r,0", 4, 1, 0, LLVMInlineAsmDialectATT, 0), &p, 1, "");
+}
+
+/* sums[i] op= data[i / VARIED] * data[VARIED + i % VARIED], vectors from the same few cache lines. */
+static void arithmetic_round(cg_ctx *c, cg_peak_kind kind, cg_val data, const cg_val *sums, cg_val *next) {
+  cg_val x[SUMS / VARIED], y[VARIED], p = opaque_pointer(c, data);
+  cg_type type = kind == CG_PEAK_FMA ? c->vf : c->vi;
+  for (int i = 0; i < SUMS / VARIED; i++) x[i] = cg_load(c, type, cg_addr(c, type, p, i), 64);
+  for (int i = 0; i < VARIED; i++) y[i] = cg_load(c, type, cg_addr(c, type, p, VARIED + i), 64);
+  for (int i = 0; i < SUMS; i++) {
+    cg_val a = x[i / VARIED], b = y[i % VARIED];
+    next[i] = kind == CG_PEAK_FMA ? cg_fma(c, a, b, sums[i]) : c->target->dot_u8s8(c, sums[i], a, b);
+  }
+}
+
+static void read_round(cg_ctx *c, cg_val data, cg_val at, const cg_val *sums, cg_val *next) {
+  for (int i = 0; i < STREAMS; i++)
+    next[i] = cg_xor(c, sums[i], cg_load(c, c->vi, cg_addr(c, c->vi, cg_gep(c, c->vi, data, at), i), 64));
+}
+
+/* `rounds` (imms[0]) rounds on bufs[0]; a task of the reading kernel has a part of its own. The sums are stored behind. */
+static void emit_kernel(cg_ctx *c, cg_peak_kind kind) {
+  cg_val fn = LLVMAddFunction(c->module, "tetrac_peak", c->state->kernel_type), sums[SUMS], next[SUMS];
+  cg_function_attributes(c, fn);
+  LLVMPositionBuilderAtEnd(c->b, LLVMAppendBasicBlockInContext(c->llvm, fn, "entry"));
+  cg_val args = LLVMGetParam(fn, 0), task = LLVMGetParam(fn, 1);
+  cg_val bufs = cg_load(c, c->ptr, args, 8), imms = cg_load(c, c->ptr, cg_addr(c, c->ptr, args, 1), 8);
+  cg_val data = cg_load(c, c->ptr, bufs, 8), rounds = cg_load(c, c->i64, imms, 8);
+  int n = kind == CG_PEAK_READ ? STREAMS : SUMS;
+  if (kind == CG_PEAK_READ) data = cg_gep(c, c->vi, data, cg_mul(c, cg_mul(c, task, rounds), cg_i64(c, STREAMS)));
+  for (int i = 0; i < n; i++) sums[i] = kind == CG_PEAK_FMA ? cg_vf(c, 0) : cg_vi(c, 0);
+  cg_loop l;
+  cg_loop_begin(c, &l, cg_i64(c, 0), rounds, 1, n, sums);
+  if (kind == CG_PEAK_READ)
+    read_round(c, data, cg_mul(c, l.i, cg_i64(c, STREAMS)), l.carry, next);
+  else
+    arithmetic_round(c, kind, data, l.carry, next);
+  cg_loop_end(&l, next);
+  for (int i = 1; i < n; i++) l.carry[0] = cg_add(c, l.carry[0], l.carry[i]);
+  cg_store(c, l.carry[0], LLVMGetParam(fn, 2), 4);
+  LLVMBuildRetVoid(c->b);
+}
+
+bool cg_peak_open(cg_peak *p, cg_peak_kind kind, const cg_target *t, tt_arena *arena, tt_diag *diag) {
+  *p = (cg_peak){0};
+  cg_ctx *c = cg_open(t, arena, diag);
+  if (!c) return false;
+  uint8_t *object;
+  size_t bytes;
+  emit_kernel(c, kind);
+  bool ok = cg_write(c, CG_OBJ, &object, &bytes);
+  int per_lane = kind == CG_PEAK_FMA ? 2 * SUMS : kind == CG_PEAK_DOT ? 8 * SUMS : 4 * STREAMS;
+  p->work = per_lane * c->W;
+  cg_close(c);
+  if (ok) p->fn = (trt_kernel_fn)(uintptr_t)cg_load_symbol(object, bytes, "tetrac_peak", &p->handle, diag);
+  return p->fn != NULL;
+}
+
+void cg_peak_close(cg_peak *p) { cg_unload(p->handle); }
