@@ -26,7 +26,7 @@ for folder in compiler/support compiler/ir compiler/codegen compiler/driver pass
   deny $folder 'protobuf-c|onnx/onnx.pb-c|onnx.pb-c' 'protobuf-c belongs to onnx (and models)'
 done
 for folder in compiler passes models tools; do
-  deny $folder 'omp\.h' 'OpenMP belongs to the runtime'
+  deny $folder 'pthread\.h|omp\.h' 'threads belong to the runtime'
 done
 [ $bad = 0 ] && echo "layers: every include stays in its room"
 exit $bad

@@ -1,9 +1,17 @@
-/* trt_parallel on OpenMP; the only file that knows about threads.
+/* trt_parallel on a pool of threads of its own; the only file that knows about threads.
  *
  * Tasks are split into contiguous ranges, one a thread: the rows a thread wrote in one kernel are then in its cache for the
  * next. A thread that is done helps with what is left of the others' ranges, so that a core taken by another program costs
  * its share and not the whole launch. Where a task runs decides nothing else: kernels must not look at the thread, so
  * results are the same for every thread count.
+ *
+ * A launch ends when its tasks are done, not when every thread has been there: a thread whose core is taken by another
+ * program misses the launch, and the caller does its tasks. That is what a barrier (OpenMP's, say) cannot do, and on a busy
+ * machine it is the difference between losing a core and waiting for the scheduler twice a kernel. The gate below is how:
+ * threads that come while it is open are counted in and out, and the caller waits for those alone.
+ *
+ * Who waits spins for a moment, since the next launch of a step is microseconds away; then offers its core to others between
+ * two looks; then sleeps.
  *
  * Float environment: kernels run with subnormal operands read as zero and subnormal results flushed (FTZ/DAZ, FZ on
  * AArch64), since a subnormal operand costs 20 to 30 times a normal one and gradients are full of them. The mode is set on
@@ -12,27 +20,57 @@
  * subnormals, such as the slow path of an MX GEMM or an E8M0 scale of 2^-127, uses integer operations or clears the mode
  * for its own duration.
  */
-#include "runtime/include/trt_runtime.h"
+#define _GNU_SOURCE /* sched_getaffinity */
+#include "threads.h"
 #include <assert.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <omp.h>
+#include <time.h>
+#include <unistd.h>
 #if defined(__x86_64__)
 #include <xmmintrin.h>
 #endif
 
-/* The tasks of one thread's range that nobody has taken yet; a cache line each. */
+/* The tasks of one range that nobody has taken yet; a cache line each. */
 typedef struct task_range {
   _Alignas(TRT_ALIGN) _Atomic int64_t next;
   int64_t end;
 } task_range;
 
-static struct {
-  int64_t n_threads;
+/* The gate of launches: threads inside in the low half, number of openings and closings in the high half, odd while open. */
+#define INSIDE UINT64_C(0xffffffff)
+#define STEP (INSIDE + 1)
+
+typedef struct pool_state {
+  /* What is launched; written by the caller while the gate is closed and nobody inside. */
+  const trt_kargs *args;
+  trt_kernel_fn kernel;
+  trt_span *spans;  /* of the threads, or NULL */
   task_range *ranges; /* one a thread */
-  uint64_t stride; /* bytes between two threads' scratch blocks */
+  int64_t n_ranges;
+  _Alignas(TRT_ALIGN) _Atomic uint64_t gate;
+  _Alignas(TRT_ALIGN) _Atomic int sleeping; /* workers */
+  atomic_bool caller_sleeps, stop;
+  pthread_mutex_t lock;
+  pthread_cond_t opened, emptied;
+  int64_t n_threads, n_workers; /* workers: threads beside the caller, as many as were started */
+  uint64_t stride;              /* bytes between two threads' scratch blocks */
   uint8_t *scratch;
-} pool;
+  struct worker *workers;
+} pool_state;
+
+typedef struct worker {
+  pool_state *pool;
+  int64_t self;
+  pthread_t thread;
+} worker;
+
+static pool_state *pool;
+static trt_watch *watch;
+static _Thread_local bool in_kernel;
 
 #if defined(__x86_64__)
 typedef unsigned float_mode;
@@ -42,6 +80,7 @@ static float_mode flush_subnormals(void) {
   return old;
 }
 static void restore_mode(float_mode mode) { _mm_setcsr(mode); }
+static void pause_core(void) { _mm_pause(); }
 #elif defined(__aarch64__)
 typedef uint64_t float_mode;
 static float_mode flush_subnormals(void) {
@@ -51,73 +90,245 @@ static float_mode flush_subnormals(void) {
   return old;
 }
 static void restore_mode(float_mode mode) { __asm__ volatile("msr fpcr, %0" : : "r"(mode)); }
+static void pause_core(void) { __asm__ volatile("yield"); }
 #else
 typedef int float_mode;
 static float_mode flush_subnormals(void) { return 0; }
 static void restore_mode(float_mode mode) { (void)mode; }
+static void pause_core(void) {}
 #endif
 
-bool trt_threads_init(int64_t n_threads, uint64_t scratch_bytes) {
-  assert(!omp_in_parallel() && "trt_threads_init called from a kernel");
-  if (n_threads <= 0) n_threads = omp_get_num_procs();
-  /* An odd number of cache lines between blocks: a power-of-two distance would alias in the caches. */
-  uint64_t lines = (scratch_bytes + TRT_ALIGN - 1) / TRT_ALIGN;
-  uint64_t stride = (lines | 1) * TRT_ALIGN;
-  if (scratch_bytes > UINT64_MAX / 4 / (uint64_t)n_threads) return false;
-  uint8_t *scratch = aligned_alloc(TRT_ALIGN, stride * (uint64_t)n_threads);
-  task_range *ranges = aligned_alloc(TRT_ALIGN, sizeof *ranges * (uint64_t)n_threads);
-  if (!scratch || !ranges) {
-    free(scratch);
-    free(ranges);
-    return false;
+static int64_t now_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* ---- waiting ---- */
+
+typedef bool ready_fn(const pool_state *p, uint64_t seen);
+
+static bool has_opened(const pool_state *p, uint64_t seen) {
+  uint64_t gate = atomic_load(&p->gate);
+  return atomic_load(&p->stop) || ((gate / STEP) % 2 == 1 && gate / STEP != seen);
+}
+
+static bool is_empty(const pool_state *p, uint64_t seen) {
+  (void)seen;
+  return (atomic_load(&p->gate) & INSIDE) == 0;
+}
+
+/* False when it is time to sleep. */
+static bool spin(const pool_state *p, ready_fn *ready, uint64_t seen) {
+  enum { KEEP_NS = 20000, OFFER_NS = 200000, LOOKS = 32 };
+  int64_t started = now_ns(), spent = 0;
+  while (spent < OFFER_NS) {
+    for (int i = 0; i < (spent < KEEP_NS ? LOOKS : 1); i++) {
+      if (ready(p, seen)) return true;
+      pause_core();
+    }
+    if (spent >= KEEP_NS) sched_yield();
+    spent = now_ns() - started;
   }
-  free(pool.scratch);
-  free(pool.ranges);
-  pool.ranges = ranges;
-  pool.n_threads = n_threads;
-  pool.stride = stride;
-  pool.scratch = scratch;
+  return false;
+}
+
+static void wait_opened(pool_state *p, uint64_t seen) {
+  if (spin(p, has_opened, seen)) return;
+  pthread_mutex_lock(&p->lock);
+  atomic_fetch_add(&p->sleeping, 1); /* before the look: either it sees the opening, or the opener sees a sleeper */
+  while (!has_opened(p, seen)) pthread_cond_wait(&p->opened, &p->lock);
+  atomic_fetch_sub(&p->sleeping, 1);
+  pthread_mutex_unlock(&p->lock);
+}
+
+static void wait_empty(pool_state *p) {
+  if (spin(p, is_empty, 0)) return;
+  pthread_mutex_lock(&p->lock);
+  atomic_store(&p->caller_sleeps, true);
+  while (!is_empty(p, 0)) pthread_cond_wait(&p->emptied, &p->lock);
+  atomic_store(&p->caller_sleeps, false);
+  pthread_mutex_unlock(&p->lock);
+}
+
+/* ---- working ---- */
+
+/* One thread's share: its own range in order, then what others have left. Returns how many tasks that were. */
+static int64_t take_tasks(const pool_state *p, int64_t self) {
+  uint8_t *scratch = p->scratch + (uint64_t)self * p->stride;
+  int64_t done = 0;
+  for (int64_t r = 0; r < p->n_ranges; r++) {
+    task_range *range = &p->ranges[(self + r) % p->n_ranges];
+    for (int64_t i; (i = atomic_fetch_add_explicit(&range->next, 1, memory_order_relaxed)) < range->end; done++)
+      p->kernel(p->args, i, scratch);
+  }
+  return done;
+}
+
+static void run_share(const pool_state *p, int64_t self) {
+  float_mode mode = flush_subnormals();
+  in_kernel = true;
+  if (p->spans) {
+    trt_span span = {.begin = now_ns()};
+    span.tasks = take_tasks(p, self);
+    span.end = now_ns();
+    p->spans[self] = span;
+  } else {
+    take_tasks(p, self);
+  }
+  in_kernel = false;
+  restore_mode(mode);
+}
+
+static void leave(pool_state *p) {
+  if ((atomic_fetch_sub(&p->gate, 1) & INSIDE) != 1 || !atomic_load(&p->caller_sleeps)) return;
+  pthread_mutex_lock(&p->lock);
+  pthread_cond_signal(&p->emptied);
+  pthread_mutex_unlock(&p->lock);
+}
+
+static void *work(void *argument) {
+  worker *w = argument;
+  pool_state *p = w->pool;
+  uint64_t seen = 0;
+  while (wait_opened(p, seen), !atomic_load(&p->stop)) {
+    uint64_t gate = atomic_load(&p->gate);
+    while ((gate / STEP) % 2 == 1 && !atomic_compare_exchange_weak(&p->gate, &gate, gate + 1)) {}
+    if ((gate / STEP) % 2 == 0) continue; /* closed again meanwhile */
+    seen = gate / STEP;
+    run_share(p, w->self);
+    leave(p);
+  }
+  return NULL;
+}
+
+/* ---- the pool ---- */
+
+static void destroy(pool_state *p) {
+  if (!p) return;
+  pthread_mutex_lock(&p->lock);
+  atomic_store(&p->stop, true);
+  pthread_cond_broadcast(&p->opened);
+  pthread_mutex_unlock(&p->lock);
+  for (int64_t i = 0; i < p->n_workers; i++) pthread_join(p->workers[i].thread, NULL);
+  pthread_mutex_destroy(&p->lock);
+  pthread_cond_destroy(&p->opened);
+  pthread_cond_destroy(&p->emptied);
+  free(p->scratch);
+  free(p->ranges);
+  free(p->workers);
+  free(p);
+}
+
+/* Signals are the caller's. */
+static bool start_workers(pool_state *p) {
+  sigset_t all, old;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &old);
+  for (int64_t i = 0; i < p->n_threads - 1; i++) {
+    worker *w = &p->workers[i];
+    *w = (worker){.pool = p, .self = i + 1};
+    if (pthread_create(&w->thread, NULL, work, w) != 0) break;
+    p->n_workers++;
+  }
+  pthread_sigmask(SIG_SETMASK, &old, NULL);
+  return p->n_workers == p->n_threads - 1;
+}
+
+static pool_state *create(int64_t n_threads, uint64_t scratch_bytes) {
+  /* An odd number of cache lines between blocks: a power-of-two distance would alias in the caches. */
+  uint64_t lines = (scratch_bytes + TRT_ALIGN - 1) / TRT_ALIGN, n = (uint64_t)n_threads;
+  if (scratch_bytes > UINT64_MAX / 4 / n) return NULL;
+  pool_state *p = aligned_alloc(TRT_ALIGN, sizeof *p);
+  if (!p) return NULL;
+  *p = (pool_state){.n_threads = n_threads, .stride = (lines | 1) * TRT_ALIGN};
+  pthread_mutex_init(&p->lock, NULL);
+  pthread_cond_init(&p->opened, NULL);
+  pthread_cond_init(&p->emptied, NULL);
+  p->scratch = aligned_alloc(TRT_ALIGN, p->stride * n);
+  p->ranges = aligned_alloc(TRT_ALIGN, sizeof *p->ranges * n);
+  p->workers = calloc(n, sizeof *p->workers);
+  if (p->scratch && p->ranges && p->workers && start_workers(p)) return p;
+  destroy(p);
+  return NULL;
+}
+
+static int64_t available_cores(void) {
+#ifdef __linux__
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0) return CPU_COUNT(&set);
+#endif
+  long n = sysconf(_SC_NPROCESSORS_ONLN);
+  return n > 0 ? n : 1;
+}
+
+bool trt_threads_init(int64_t n_threads, uint64_t scratch_bytes) {
+  assert(!in_kernel && "trt_threads_init called from a kernel");
+  pool_state *p = create(n_threads > 0 ? n_threads : available_cores(), scratch_bytes);
+  if (!p) return false;
+  destroy(pool);
+  pool = p;
   return true;
 }
 
-int64_t trt_threads_count(void) { return pool.n_threads ? pool.n_threads : omp_get_num_procs(); }
+int64_t trt_threads_count(void) { return pool ? pool->n_threads : available_cores(); }
 
-static void run_inline(const trt_kargs *args, trt_kernel_fn kernel, int64_t n_tasks) {
-  float_mode mode = flush_subnormals();
-  for (int64_t i = 0; i < n_tasks; i++) kernel(args, i, pool.scratch);
-  restore_mode(mode);
+void trt_threads_watch(trt_watch *w) {
+  assert(!in_kernel && "trt_threads_watch called from a kernel");
+  watch = w;
 }
 
-/* One thread's share: its own range in order, then what others have left. */
-static void run_share(const trt_kargs *args, trt_kernel_fn kernel, int64_t self, int64_t n_ranges) {
-  float_mode mode = flush_subnormals();
-  uint8_t *scratch = pool.scratch + (uint64_t)self * pool.stride;
-  for (int64_t r = 0; r < n_ranges; r++) {
-    task_range *range = &pool.ranges[(self + r) % n_ranges];
-    for (int64_t i; (i = atomic_fetch_add_explicit(&range->next, 1, memory_order_relaxed)) < range->end;)
-      kernel(args, i, scratch);
+/* ---- launching ---- */
+
+static void open_gate(pool_state *p, int64_t helpers) {
+  atomic_fetch_add(&p->gate, STEP);
+  int64_t asleep = atomic_load(&p->sleeping);
+  if (asleep == 0) return;
+  pthread_mutex_lock(&p->lock);
+  for (int64_t i = 0; i < helpers && i < asleep; i++) pthread_cond_signal(&p->opened);
+  pthread_mutex_unlock(&p->lock);
+}
+
+static void launch(pool_state *p, const trt_kargs *args, trt_kernel_fn kernel, int64_t n_tasks, trt_span *spans) {
+  int64_t n = n_tasks < p->n_threads ? n_tasks : p->n_threads;
+  p->args = args;
+  p->kernel = kernel;
+  p->spans = spans;
+  p->n_ranges = n > 0 ? n : 1;
+  for (int64_t t = 0; t < p->n_ranges; t++) {
+    atomic_store_explicit(&p->ranges[t].next, n_tasks * t / p->n_ranges, memory_order_relaxed);
+    p->ranges[t].end = n_tasks * (t + 1) / p->n_ranges;
   }
-  restore_mode(mode);
+  if (n <= 1) {
+    run_share(p, 0);
+    return;
+  }
+  /* Opening orders these stores before, and the last one's leaving the kernels' after, everything the others do. */
+  open_gate(p, n - 1);
+  run_share(p, 0);
+  atomic_fetch_add(&p->gate, STEP);
+  wait_empty(p);
+}
+
+static void launch_watched(const trt_kargs *args, trt_kernel_fn kernel, int64_t n_tasks) {
+  int64_t row = watch->n++;
+  trt_span *spans = row < watch->capacity ? watch->spans + row * (1 + pool->n_threads) : NULL;
+  for (int64_t t = 0; spans && t <= pool->n_threads; t++) spans[t] = (trt_span){0};
+  trt_span whole = {.begin = now_ns(), .tasks = n_tasks};
+  launch(pool, args, kernel, n_tasks, spans ? spans + 1 : NULL);
+  whole.end = now_ns();
+  if (spans) spans[0] = whole;
 }
 
 void trt_parallel(const trt_kargs *args, trt_kernel_fn kernel, int64_t n_tasks) {
-  if (!pool.n_threads) {
+  if (!pool) {
     bool ready = trt_threads_init(0, 0);
     assert(ready && "trt_parallel: out of memory");
     (void)ready;
   }
-  assert(!omp_in_parallel() && "trt_parallel called from a kernel");
-  int64_t n = n_tasks < pool.n_threads ? n_tasks : pool.n_threads;
-  if (n <= 1) {
-    run_inline(args, kernel, n_tasks);
-    return;
-  }
-  for (int64_t t = 0; t < n; t++) {
-    atomic_store_explicit(&pool.ranges[t].next, n_tasks * t / n, memory_order_relaxed);
-    pool.ranges[t].end = n_tasks * (t + 1) / n;
-  }
-  /* Entering and leaving the region orders these stores before, and the kernels' after, everything the team does. A team
-   * smaller than asked for takes all ranges as well. */
-#pragma omp parallel num_threads((int)n)
-  run_share(args, kernel, omp_get_thread_num(), n);
+  assert(!in_kernel && "trt_parallel called from a kernel");
+  if (watch)
+    launch_watched(args, kernel, n_tasks);
+  else
+    launch(pool, args, kernel, n_tasks, NULL);
 }
