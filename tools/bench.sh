@@ -1,8 +1,12 @@
 #!/bin/sh
-# The step benchmark: tetrac's fp32 and tetrajet against PyTorch, interleaved. Arguments go to tests/bench/steps.py, e.g.
-#   sh tools/bench.sh --dim 192 --depth 6 --batch 128 --rounds 5 --json bench.json
+# The benchmark: builds tetrac, installs what it is compared with, measures, prints a report. About half an hour on 2 quiet
+# cores; a stopped run goes on where it was. Arguments go to tests/bench/bench.py (--help lists them), e.g.
+#   sh tools/bench.sh --publish docs/performance.md
+#   sh tools/bench.sh --models vit-28 --threads 2 --rounds 3 --kernels ''
+# TETRAC_BENCH_PYTHON names a Python with another PyTorch.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
-sh "$root/tools/setup.sh" --tests
-sh "$root/tools/build.sh" >&2
-exec "$root/build/venv/bin/python" "$root/tests/bench/steps.py" "$root/build/tetrac" "$@"
+python="${TETRAC_BENCH_PYTHON:-$root/build/bench-venv/bin/python}"
+[ -n "${TETRAC_BENCH_PYTHON:-}" ] || sh "$root/tools/setup.sh" --bench
+TETRAC_TARGETS="tetrac bench_kernels" sh "$root/tools/build.sh" >&2
+exec "$python" "$root/tests/bench/bench.py" "$root/build/tetrac" --python "$python" "$@"

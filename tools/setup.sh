@@ -1,14 +1,18 @@
 #!/bin/sh
-# Installs what building (and, with --tests, testing and comparing) tetrac needs. The one list of packages.
-#   sh tools/setup.sh [--tests]
+# Installs what building tetrac needs, with --tests what testing it needs, with --bench what it is compared with (PyTorch,
+# 5 GB). The one list of packages.
+#   sh tools/setup.sh [--tests|--bench]
 set -eu
 build="gcc libc6-dev cmake ninja-build ccache pkg-config llvm-19-dev protobuf-c-compiler libprotobuf-c-dev
   libonnx-dev libcjson-dev libinih-dev libcmocka-dev zlib1g-dev graphviz
   dataset-fashion-mnist"
 tests="python3 python3-venv python3-torch libopenblas0-pthread"
+# torch.compile needs a C++ compiler and Python's headers.
+bench="python3 python3-venv python3-dev g++ libopenblas0-pthread libdnnl2"
 root=$(cd "$(dirname "$0")/.." && pwd)
 want=$build
 [ "${1:-}" = --tests ] && want="$build $tests"
+[ "${1:-}" = --bench ] && want="$build $bench"
 
 missing=""
 for package in $want; do
@@ -29,4 +33,19 @@ if [ "${1:-}" = --tests ] && [ ! -e "$root/build/venv/.ready" ]; then
   /usr/bin/python3 -m venv --system-site-packages "$root/build/venv"
   "$root/build/venv/bin/pip" install -q --disable-pip-version-check 'numpy<2' 'onnx==1.16.2' 'onnxruntime==1.19.2' >&2
   touch "$root/build/venv/.ready"
+fi
+
+# The contenders live apart from the tests' reference: the newest PyTorch, pinned. A package index that has only older ones
+# gives its newest, one that has none leaves the distribution's; the benchmark's report says which it was.
+if [ "${1:-}" = --bench ] && [ ! -e "$root/build/bench-venv/.ready" ]; then
+  mkdir -p "$root/build"
+  echo "setup: installing PyTorch into build/bench-venv" >&2
+  /usr/bin/python3 -m venv --clear "$root/build/bench-venv"
+  pip="$root/build/bench-venv/bin/pip install -q --disable-pip-version-check --no-cache-dir"
+  if ! $pip -r "$root/tests/bench/requirements.txt" >&2 && ! $pip torch numpy >&2; then
+    echo "setup: no PyTorch from the package index; taking the distribution's" >&2
+    sh "$root/tools/setup.sh" --tests
+    /usr/bin/python3 -m venv --clear --system-site-packages "$root/build/bench-venv"
+  fi
+  touch "$root/build/bench-venv/.ready"
 fi

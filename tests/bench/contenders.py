@@ -1,0 +1,135 @@
+"""The models and the contenders of the step benchmark. A contender can start, take some steps, and stop."""
+import csv
+import glob
+import json
+import os
+import select
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+here = os.path.dirname(os.path.abspath(__file__))
+
+# Sizes of each model; `exports` are names under which exporters' files of it lie in ../shared/models.
+MODELS = {
+    "vit-28": {"title": "ViT 28x28/4, 192 x 6, batch 128", "exports": "timm_vit28_*.onnx", "batch": 128,
+               "sizes": {"image": 28, "patch": 4, "channels": 1, "classes": 10, "dim": 192, "depth": 6, "heads": 3}},
+    "deit-tiny": {"title": "DeiT-Tiny 224, batch 32", "exports": "timm_deit_tiny*.onnx", "batch": 32,
+                  "sizes": {"image": 224, "patch": 16, "channels": 3, "classes": 1000, "dim": 192, "depth": 12, "heads": 3}},
+    "deit-small": {"title": "DeiT-Small 224, batch 16", "exports": "timm_deit_small*.onnx", "batch": 16,
+                   "sizes": {"image": 224, "patch": 16, "channels": 3, "classes": 1000, "dim": 384, "depth": 12, "heads": 6}},
+    # For a look whether the scripts work; in no default set.
+    "mini": {"title": "ViT 8x8/4, 64 x 1, batch 8", "exports": "", "batch": 8,
+             "sizes": {"image": 8, "patch": 4, "channels": 1, "classes": 10, "dim": 64, "depth": 1, "heads": 2}},
+}
+PEERS = {
+    "tetrajet": "tetrac tetrajet",
+    "fp32": "tetrac fp32",
+    "torch-fp32": "PyTorch fp32",
+    "torch-compile": "PyTorch fp32, torch.compile",
+    "torch-bf16": "PyTorch bf16 (autocast)",
+    "torch-sim": "PyTorch, TetraJet simulated",
+}
+OURS = ("tetrajet", "fp32")
+
+
+class Failed(Exception):
+    """A contender that cannot run here; the message says why."""
+
+
+def clean(env):
+    """Takes out settings that would slow a contender down."""
+    for name in [k for k in env if k.startswith(("OPENBLAS_", "OMP_", "MKL_", "KMP_", "GOMP_"))]:
+        del env[name]
+
+
+def watched(argv, **kwargs):
+    """Runs argv to its end: (standard output, seconds, peak resident MB of its process)."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        start = time.monotonic()
+        process = subprocess.Popen(argv, stdout=out, stderr=err, **kwargs)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        err.seek(0)
+        if status != 0:
+            talk = err.read().decode(errors="replace").strip().splitlines()
+            raise Failed(f"exit {process.returncode}: {talk[-1] if talk else 'nothing said'}")
+        return out.read().decode(errors="replace"), seconds, usage.ru_maxrss / 1024
+
+
+def model_file(tetrac, name, folder, given):
+    """(ONNX file, where it is from): an exporter's file if there is one, else `tetrac new`."""
+    if name in given:
+        return given[name], "the file given by --onnx"
+    shared = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(here))), "shared", "models")
+    exports = sorted(glob.glob(os.path.join(shared, MODELS[name]["exports"]))) if MODELS[name]["exports"] else []
+    if exports:
+        return exports[0], "exported by timm: " + os.path.basename(exports[0])
+    model = os.path.join(folder, name + ".onnx")
+    sizes = [x for k, v in MODELS[name]["sizes"].items() for x in ("--" + k, str(v))]
+    watched([tetrac, "new", "vit", "-o", model] + sizes)
+    return model, "tetrac new"
+
+
+class Ours:
+    """A trainer: one process a round, since it starts in no time. Its first step touches its memory and is not counted."""
+
+    def __init__(self, trainer, batch, threads):
+        self.trainer, self.batch, self.threads = trainer, batch, threads
+
+    def steps(self, n):
+        with tempfile.TemporaryDirectory() as out:
+            _, _, peak = watched([self.trainer, "train", "--data", "synthetic", "--max-steps", str(n + 1), "--no-eval",
+                                  "--log-every", "1", "--threads", str(self.threads), "--out", out])
+            with open(os.path.join(out, "metrics.csv")) as f:
+                rates = [float(row["images_per_s"]) for row in csv.DictReader(f) if row["images_per_s"]]
+        return {"ms": [1e3 * self.batch / r for r in rates[-n:]], "peak_mb": peak}
+
+    def stop(self):
+        pass
+
+
+class Torch:
+    """A process of torch_step.py that waits between rounds."""
+
+    def __init__(self, python, mode, model, threads, patience):
+        argv = [python, os.path.join(here, "torch_step.py"), "--mode", mode, "--batch", str(MODELS[model]["batch"]),
+                "--threads", str(threads), "--warmup", "1" if mode == "sim" else "2"]
+        argv += [x for k, v in MODELS[model]["sizes"].items() for x in ("--" + k, str(v))]
+        self.patience = patience
+        self.talk = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.talk,
+                                        env=dict(os.environ, OMP_NUM_THREADS=str(threads)), text=True)
+        self.about = self.answer()
+
+    def answer(self):
+        ready, _, _ = select.select([self.process.stdout], [], [], self.patience)
+        line = self.process.stdout.readline() if ready else ""
+        if line:
+            return json.loads(line)
+        self.stop()
+        self.talk.seek(0)
+        said = [s for s in self.talk.read().decode(errors="replace").strip().splitlines() if s.strip()]
+        raise Failed(f"no answer in {self.patience} s" if not ready else said[-1] if said else "ended without a word")
+
+    def steps(self, n):
+        self.process.stdin.write(f"{n}\n")
+        self.process.stdin.flush()
+        return dict(self.answer(), base_mb=self.about["base_mb"], warmup_s=self.about["warmup_s"])
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+def median(values):
+    return statistics.median(values)
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
