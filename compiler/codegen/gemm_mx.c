@@ -12,7 +12,13 @@
  * 2^eB * dot exactly. The scale of A, which also takes the factor of the doubled codes, multiplies that: the first block
  * of a pair by a product, exact, the second by an FMA, which is the one rounding of the pair's sum. That holds while no
  * product is subnormal or overflows and all constants are normal; each tile checks the ranges of scales of its rows
- * and its panel and otherwise runs the same sums in double. Scales of blocks whose elements are all zero take no part. */
+ * and its panel and otherwise runs the same sums in double. Scales of blocks whose elements are all zero take no part.
+ *
+ * Shared scales: integers up to 12 leave room in 8 bits, so where the two scales of a pair differ by little the codes of
+ * the larger one are shifted up as they are decoded, and both blocks take the smaller one. Where that holds for a whole
+ * tile, one integer sum runs over the pair's 64 elements and is the exact sum of its two products, which one FMA rounds
+ * into the float sums: the same bits with half the float arithmetic. A pair that does not qualify anywhere in a tile costs
+ * that tile the two-step way for this pair alone. |dot| of a pair stays below 2^22: 64 * 96 * 96. */
 #include "compiler/codegen/gemm_mx.h"
 #include <stdio.h>
 #include "compiler/ir/mx.h"
@@ -27,7 +33,11 @@ int cg_mx_code_bits(const cg_mx_shape *s) { return format_bits(s->fa) + format_b
 int cg_mx_integer(uint8_t format, int code) {
   return (int)(tt_mx_code_value((tt_format)format, (unsigned)code) * (float)(1 << format_bits(format)));
 }
-int cg_mx_offset(const cg_mx_shape *s) { return cg_mx_integer(s->fa, 7); }
+int cg_mx_offset(const cg_mx_shape *s) { return cg_mx_integer(s->fa, 7) << cg_mx_shift_a(s); }
+/* A stays below 128, so that it is its own signed form where a machine multiplies s8 by s8; and pairs of products below
+ * 2^15, for machines that add them in int16: 2 * 96 * 96. */
+int cg_mx_shift_a(const cg_mx_shape *s) { return s->fa == TT_E2M1 ? 2 : 0; }
+int cg_mx_shift_b(const cg_mx_shape *s) { return s->fb == TT_E2M1 ? 3 : 0; }
 
 cg_mx_shape cg_mx_shape_of(const cg_ctx *c, int64_t nb, int64_t chunk, int64_t rows, uint8_t fa, uint8_t fb) {
   int mr = c->target->vector_regs >= 32 ? MX_MR : 4;
@@ -40,13 +50,15 @@ cg_mx_layout cg_mx_layout_of(const cg_ctx *c, const cg_mx_shape *s) {
   int64_t at = 0, room = c->W / 4 > 2 ? s->chunk + 2 : s->chunk; /* a vector of B may hold two blocks too many */
   l.b_codes = at, at += room * TT_MX_BLOCK * s->nr;
   l.b_init = at, at += room * s->nr * 8;
+  l.b_pair = at, at += room / 2 * s->nr * 4;
   l.b_raw = at, at += room * s->nr * 4;
-  l.sums = at, at += (int64_t)s->mr * s->nr * 8; /* and the first products of a pair */
+  l.sums = (at + 63) / 64 * 64, at = l.sums + (int64_t)s->mr * s->nr * 8; /* and the first products of a pair */
   l.b_range = at, at += 64;
   l.a_codes = at, at += s->rows * s->chunk * TT_MX_BLOCK + 128;
   l.a_scales = at + 4 * c->W, at += s->rows * l.scale_stride * 4 + 8 * c->W;
   l.a_raw = at + 4 * c->W, at += s->rows * l.scale_stride * 4 + 8 * c->W;
-  l.a_range = at, at += (s->rows / s->mr + 8) / 8 * 64;
+  l.a_shift = at, at += l.scale_stride * 4;
+  l.a_range = (at + 63) / 64 * 64, at = l.a_range + s->rows / s->mr * CG_MX_RANGE_SIZE * 4;
   l.bytes = (at + 63) / 64 * 64;
   return l;
 }
@@ -66,7 +78,7 @@ typedef struct tile {
   const cg_shared *f;
   const cg_mx_shape *s;
   cg_mx_layout l;
-  cg_val base, sums, range, a, a_scales, a_raw, b, b_init, b_raw;
+  cg_val base, sums, range, range_b, a, a_scales, a_raw, b, b_init, b_pair, b_raw;
   cg_val out, src, rows;
 } tile;
 
@@ -112,18 +124,18 @@ static cg_val opaque(cg_ctx *c, cg_val p) {
   return LLVMBuildCall2(c->b, type, identity, &p, 1, "");
 }
 
-/* Integer dot products of the tile's rows with block `k` of the panel, started from b_init. acc[i*nv+v] as vi. A loop over
- * half blocks rather than one straight run: the scheduler would mix the blocks of a pair and spill accumulators. */
-static void block_dots(tile *t, cg_val k, cg_val *acc) {
+/* Integer dot products of the tile's rows with `blocks` blocks of the panel from `k` on, started from `init`. acc[i*nv+v]
+ * as vi. A loop over half blocks rather than one straight run: the scheduler would mix the blocks of a pair and spill
+ * accumulators. */
+static void block_dots(tile *t, cg_val k, int blocks, cg_val init, cg_val *acc) {
   enum { GROUPS = 4 };
   cg_ctx *c = t->c;
   int nv = (int)t->s->nr / c->W, n = t->s->mr * nv;
   cg_val a0 = cg_gep_bytes(c, t->a, cg_mul(c, k, cg_i64(c, TT_MX_BLOCK)));
   cg_val b0 = cg_gep_bytes(c, t->b, cg_mul(c, k, cg_i64(c, TT_MX_BLOCK * t->s->nr)));
-  cg_val init = cg_gep(c, c->i32, t->b_init, cg_mul(c, k, cg_i64(c, 2 * t->s->nr)));
   for (int i = 0; i < n; i++) acc[i] = cg_load(c, c->vi, cg_addr(c, c->i32, init, i % nv * c->W), 4);
   cg_loop half;
-  cg_loop_begin(c, &half, cg_i64(c, 0), cg_i64(c, TT_MX_BLOCK / 4), GROUPS, n, acc);
+  cg_loop_begin(c, &half, cg_i64(c, 0), cg_i64(c, blocks * TT_MX_BLOCK / 4), GROUPS, n, acc);
   cg_val a = cg_gep(c, c->i32, a0, half.i), b = cg_gep(c, c->i32, b0, cg_mul(c, half.i, cg_i64(c, t->s->nr)));
   for (int i = 0; i < n; i++) acc[i] = half.carry[i];
   for (int g = 0; g < GROUPS; g++) {
@@ -138,10 +150,18 @@ static void block_dots(tile *t, cg_val k, cg_val *acc) {
   for (int i = 0; i < n; i++) acc[i] = half.carry[i];
 }
 
-/* 2^eB * dot of block `k` for sum i of the tile, exact. */
+/* Where the accumulators of block k start, and behind that the magic numbers; of a pair that begins with block k. */
+static cg_val block_init(const tile *t, cg_val k) {
+  return cg_gep(t->c, t->c->i32, t->b_init, cg_mul(t->c, k, cg_i64(t->c, 2 * t->s->nr)));
+}
+static cg_val pair_init(const tile *t, cg_val k) {
+  return cg_gep(t->c, t->c->i32, t->b_pair, cg_mul(t->c, cg_shr(t->c, k, cg_i64(t->c, 1)), cg_i64(t->c, t->s->nr)));
+}
+
+/* 2^eB * dot for sum i of the tile, exact; eB of block `k`. */
 static cg_val exact_product(tile *t, cg_val k, cg_val acc, int v) {
   cg_ctx *c = t->c;
-  cg_val magic = cg_gep(c, c->f32, t->b_init, cg_add(c, cg_mul(c, k, cg_i64(c, 2 * t->s->nr)), cg_i64(c, t->s->nr)));
+  cg_val magic = cg_addr(c, c->f32, block_init(t, k), t->s->nr);
   return cg_sub(c, cg_bits(c, acc, c->vf), cg_load(c, c->vf, cg_addr(c, c->f32, magic, v * c->W), 4));
 }
 
@@ -151,24 +171,54 @@ static cg_val a_scale(tile *t, cg_val k, int row) {
   return cg_splat(c, cg_load(c, c->f32, at, 4), c->W);
 }
 
-static void fast_pairs(tile *t) {
+/* The pair of blocks k, k + 1, each by itself. */
+static void split_pair(tile *t, cg_val k, cg_val sums) {
   cg_ctx *c = t->c;
   int nv = (int)t->s->nr / c->W, n = t->s->mr * nv;
-  cg_loop pair;
-  cg_loop_begin(c, &pair, cg_i64(c, 0), cg_shared_arg(t->f, T_BLOCKS), 2, 1, &t->sums);
-  cg_val k = pair.i, acc[64], first = opaque(c, cg_addr(c, c->vf, pair.carry[0], n));
-  block_dots(t, k, acc);
+  cg_val acc[64], first = opaque(c, cg_addr(c, c->vf, sums, n));
+  block_dots(t, k, 1, block_init(t, k), acc);
   for (int i = 0; i < n; i++)
     cg_store(c, cg_mul(c, exact_product(t, k, acc[i], i % nv), a_scale(t, k, i / nv)), cg_addr(c, c->vf, first, i), 64);
   k = cg_add(c, k, cg_i64(c, 1));
-  block_dots(t, k, acc);
-  cg_val sums = opaque(c, pair.carry[0]);
+  block_dots(t, k, 1, block_init(t, k), acc);
+  sums = opaque(c, sums);
   for (int i = 0; i < n; i++) {
     cg_val at = cg_addr(c, c->vf, sums, i), first_product = cg_load(c, c->vf, cg_addr(c, c->vf, sums, n + i), 64);
     cg_val both = cg_fma(c, exact_product(t, k, acc[i], i % nv), a_scale(t, k, i / nv), first_product);
     cg_store(c, cg_add(c, cg_load(c, c->vf, at, 64), both), at, 64);
   }
-  cg_loop_end(&pair, &t->sums);
+}
+
+/* The same where both blocks have one scale in every row and column. */
+static void shared_pair(tile *t, cg_val k, cg_val sums) {
+  cg_ctx *c = t->c;
+  int nv = (int)t->s->nr / c->W, n = t->s->mr * nv;
+  cg_val acc[64];
+  block_dots(t, k, 2, pair_init(t, k), acc);
+  sums = opaque(c, sums);
+  for (int i = 0; i < n; i++) {
+    cg_val at = cg_addr(c, c->vf, sums, i), old = cg_load(c, c->vf, at, 64);
+    cg_store(c, cg_fma(c, exact_product(t, k, acc[i], i % nv), a_scale(t, k, i / nv), old), at, 64);
+  }
+}
+
+static cg_val range_field(tile *t, cg_val range, int field) {
+  return cg_load(t->c, t->c->i32, cg_addr(t->c, t->c->i32, range, field), 4);
+}
+
+static void fast_pairs(tile *t) {
+  cg_ctx *c = t->c;
+  cg_val unequal = cg_or(c, range_field(t, t->range, CG_MX_RANGE_UNEQUAL), range_field(t, t->range_b, CG_MX_RANGE_UNEQUAL));
+  cg_loop pair;
+  cg_loop_begin(c, &pair, cg_i64(c, 0), cg_shared_arg(t->f, T_BLOCKS), 2, 1, &unequal);
+  cg_val next = cg_shr(c, pair.carry[0], cg_i32(c, 2));
+  cg_if way;
+  cg_if_begin(c, &way, cg_icmp(c, LLVMIntEQ, cg_and(c, pair.carry[0], cg_i32(c, 1)), cg_i32(c, 0)));
+  shared_pair(t, pair.i, t->sums);
+  cg_if_else(&way);
+  split_pair(t, pair.i, t->sums);
+  cg_if_end(&way);
+  cg_loop_end(&pair, &next);
 }
 
 static cg_val vd_const(cg_ctx *c, double x) { return cg_splat(c, LLVMConstReal(c->f64, x), c->W); }
@@ -231,9 +281,8 @@ static void exact_pairs(tile *t) {
 static cg_val ranges_ok(tile *t) {
   cg_ctx *c = t->c;
   int bits = cg_mx_code_bits(t->s);
-  cg_val range_b = at_byte(c, t->base, t->l.b_range);
-  cg_val min_a = cg_load(c, c->i32, t->range, 4), max_a = cg_load(c, c->i32, at_byte(c, t->range, 4), 4);
-  cg_val min_b = cg_load(c, c->i32, range_b, 4), max_b = cg_load(c, c->i32, at_byte(c, range_b, 4), 4);
+  cg_val min_a = range_field(t, t->range, CG_MX_RANGE_MIN), max_a = range_field(t, t->range, CG_MX_RANGE_MAX);
+  cg_val min_b = range_field(t, t->range_b, CG_MX_RANGE_MIN), max_b = range_field(t, t->range_b, CG_MX_RANGE_MAX);
   cg_val ok = cg_icmp(c, LLVMIntSGT, min_a, cg_i32(c, bits));
   ok = cg_and(c, ok, cg_icmp(c, LLVMIntSGE, min_b, cg_i32(c, MIN_B)));
   ok = cg_and(c, ok, cg_icmp(c, LLVMIntSGE, cg_add(c, min_a, min_b), cg_i32(c, 254 - 126 + bits)));
@@ -249,7 +298,8 @@ static void place(tile *t, cg_val row) {
   t->a = cg_gep_bytes(c, at_byte(c, t->base, t->l.a_codes), cg_mul(c, row, cg_i64(c, t->s->chunk * TT_MX_BLOCK)));
   t->a_scales = cg_gep(c, c->f32, at_byte(c, t->base, t->l.a_scales), scales);
   t->a_raw = cg_gep(c, c->i32, at_byte(c, t->base, t->l.a_raw), scales);
-  t->range = cg_gep(c, c->i64, at_byte(c, t->base, t->l.a_range), cg_div(c, row, cg_i64(c, t->s->mr)));
+  cg_val tile_index = cg_div(c, row, cg_i64(c, t->s->mr));
+  t->range = cg_gep(c, c->i32, at_byte(c, t->base, t->l.a_range), cg_mul(c, tile_index, cg_i64(c, CG_MX_RANGE_SIZE)));
   t->out = cg_gep(c, c->f32, cg_shared_arg(t->f, T_OUT), cg_mul(c, row, cg_shared_arg(t->f, T_OUT_RS)));
   t->src = cg_gep(c, c->f32, cg_shared_arg(t->f, T_SRC), cg_mul(c, row, cg_shared_arg(t->f, T_SRC_RS)));
   t->rows = cg_min(c, cg_i64(c, t->s->mr), cg_sub(c, cg_shared_arg(t->f, T_ROWS), row));
@@ -264,6 +314,7 @@ cg_val cg_mx_panel(cg_ctx *c, const cg_mx_shape *s) {
   tile t = {.c = c, .f = &f, .s = s, .l = cg_mx_layout_of(c, s), .base = cg_shared_arg(&f, T_BASE)};
   t.b = at_byte(c, t.base, t.l.b_codes), t.b_init = at_byte(c, t.base, t.l.b_init);
   t.b_raw = at_byte(c, t.base, t.l.b_raw), t.sums = at_byte(c, t.base, t.l.sums);
+  t.b_pair = at_byte(c, t.base, t.l.b_pair), t.range_b = at_byte(c, t.base, t.l.b_range);
   cg_val all_cols = cg_icmp(c, LLVMIntEQ, cg_shared_arg(&f, T_COLS), cg_i64(c, s->nr));
   cg_loop row;
   cg_loop_begin(c, &row, cg_i64(c, 0), cg_shared_arg(&f, T_ROWS), s->mr, 0, NULL);

@@ -15,12 +15,15 @@ typedef struct cg_mx_shape {
 } cg_mx_shape;
 cg_mx_shape cg_mx_shape_of(const cg_ctx *c, int64_t nb, int64_t chunk, int64_t rows, uint8_t fa, uint8_t fb);
 
-/* Decoded rows of A: codes u8 [rows][chunk*32], scales f32 and raw i32 [rows][scale_stride], range i32
- * [tiles][2]; and a panel of nr columns of B. Byte offsets from `base`, which is scratch. */
+/* Decoded rows of A: codes u8 [rows][chunk*32], scales f32 and raw i32 [rows][scale_stride], range i32 [tiles][4]; and a
+ * panel of nr columns of B. Byte offsets from `base`, which is scratch. */
 typedef struct cg_mx_layout {
   int64_t scale_stride; /* of a row of A's scales: a gap of W lanes before each */
-  int64_t a_codes, a_scales, a_raw, a_range, b_codes, b_init, b_raw, b_range, sums, bytes;
+  int64_t a_codes, a_scales, a_raw, a_shift, a_range, b_codes, b_init, b_pair, b_raw, b_range, sums, bytes;
 } cg_mx_layout;
+/* A range says of a tile's rows, or of the panel: the smallest and the largest raw scale, and for each pair of blocks (bit
+ * 2j of pair j) whether somewhere its two scales differ. */
+enum { CG_MX_RANGE_MIN, CG_MX_RANGE_MAX, CG_MX_RANGE_UNEQUAL, CG_MX_RANGE_SIZE = 4 };
 cg_mx_layout cg_mx_layout_of(const cg_ctx *c, const cg_mx_shape *s);
 
 /* Shared functions (see cg_shared_begin). Counts and indices are i64. */
@@ -34,6 +37,9 @@ cg_val cg_mx_panel(cg_ctx *c, const cg_mx_shape *s);
 /* Scale byte of 1; a code times 2^bits is an integer, bits for both operands together; what makes A's integers unsigned. */
 enum { CG_MX_ONE = 127 };
 int cg_mx_integer(uint8_t format, int code);
+/* By how many bits codes may be shifted up to share the scale of the other block of their pair. */
+int cg_mx_shift_a(const cg_mx_shape *s);
+int cg_mx_shift_b(const cg_mx_shape *s);
 int cg_mx_code_bits(const cg_mx_shape *s);
 int cg_mx_offset(const cg_mx_shape *s);
 void cg_mx_name(char *name, size_t n, const char *what, const cg_mx_shape *s);

@@ -2,10 +2,11 @@
  * interleaved with OpenBLAS's sgemm where the system has one (loaded at run time; it is no dependency), and as shares of
  * what the machine's instructions reach in a loop of nothing else.
  *
- *   bench_kernels [threads] [mx|f32|linear|quant|peaks]... [--quick] [--json FILE]
+ *   bench_kernels [threads] [mx|f32|linear|quant|peaks]... [--quick] [--only TEXT] [--json FILE]
  *
  * Best of several runs; OpenBLAS gets the same number of threads. Medians are over the products of DeiT-T and DeiT-S at
- * 6272 tokens (32 images); --quick leaves out everything else. */
+ * 6272 tokens (32 images); --quick leaves out everything else, --only all layers whose name (deit_s.fc1) has not
+ * TEXT in it. */
 #include <dlfcn.h>
 #include <math.h>
 #include <stdio.h>
@@ -24,6 +25,7 @@ typedef void sgemm_fn(int order, int ta, int tb, int M, int N, int K, float alph
 static sgemm_fn *sgemm;
 static int threads = 1;
 static bool quick;
+static const char *only = "";
 static bench_peaks peaks;
 
 /* On one thread processor time, which other processes do not disturb. */
@@ -259,7 +261,11 @@ static void each_layer(const char *model, int D, int tokens, void bench(const pl
                       {model, "proj", D, D, tokens},
                       {model, "fc1", D, 4 * D, tokens},
                       {model, "fc2", 4 * D, D, tokens}};
-  for (int i = 0; i < 4; i++) bench(&p[i]);
+  for (int i = 0; i < 4; i++) {
+    char name[48];
+    snprintf(name, sizeof name, "%s.%s", model, p[i].layer);
+    if (strstr(name, only)) bench(&p[i]);
+  }
 }
 
 static void each_model(void bench(const place *)) {
@@ -361,6 +367,8 @@ int main(int argc, char **argv) {
       threads = atoi(argv[i]);
     else if (strcmp(argv[i], "--quick") == 0)
       quick = true;
+    else if (strcmp(argv[i], "--only") == 0 && i + 1 < argc)
+      only = argv[++i];
     else if (strcmp(argv[i], "--json") == 0 && i + 1 < argc)
       json = argv[++i];
     else if (n < 8)
@@ -371,7 +379,8 @@ int main(int argc, char **argv) {
   measure_peaks();
   for (int i = 0; i < n; i++) {
     if (run_mode(modes[i])) continue;
-    fprintf(stderr, "usage: bench_kernels [threads] [mx|f32|linear|quant|peaks]... [--quick] [--json FILE]\n");
+    fprintf(stderr,
+            "usage: bench_kernels [threads] [mx|f32|linear|quant|peaks]... [--quick] [--only TEXT] [--json FILE]\n");
     return 2;
   }
   bench_print_medians();

@@ -11,9 +11,12 @@ typedef enum {
   SUBNORMAL,   /* products around and below the normal range */
   ZERO_BLOCKS, /* blocks of +-0 with scale byte 0 among others */
   WITH_NAN,
-  ANY_SCALE,  /* all 256 scale bytes */
-  SATURATED,  /* every code the largest */
-  OVERFLOWING /* scales near the top */
+  ANY_SCALE,    /* all 256 scale bytes */
+  SATURATED,    /* every code the largest */
+  SHIFTED,      /* likewise, and the scales of a pair up to 3 apart */
+  CLOSE,        /* every pair can share a scale; blocks of zeros among them */
+  MOSTLY_CLOSE, /* a few cannot */
+  OVERFLOWING   /* scales near the top */
 } filling;
 
 static unsigned scale_for(filling how, uint32_t *r) {
@@ -23,6 +26,9 @@ static unsigned scale_for(filling how, uint32_t *r) {
   case WITH_NAN: return jit_random(r) % 50 ? 120 + jit_random(r) % 12 : 255;
   case ANY_SCALE: return jit_random(r) % 256;
   case SATURATED: return 127;
+  case SHIFTED: return 127 - jit_random(r) % 4;
+  case CLOSE: return 120 + jit_random(r) % 3;
+  case MOSTLY_CLOSE: return jit_random(r) % 500 ? 120 + jit_random(r) % 2 : 126;
   case OVERFLOWING: return 200 + jit_random(r) % 55;
   default: return 120 + jit_random(r) % 12;
   }
@@ -32,9 +38,9 @@ static uint8_t *random_mx(tt_arena *arena, const tt_type *type, filling how, uin
   uint8_t *mx = tt_arena_alloc(arena, tt_type_bytes(type)), *scales = mx + tt_mx_scale_offset(type);
   int64_t K = type->dim[1], nb = tt_mx_blocks(K);
   for (int64_t b = 0; b < type->dim[0] * nb; b++) {
-    bool zero = (how == ZERO_BLOCKS || how == ANY_SCALE) && jit_random(r) % 4 == 0;
+    bool zero = (how == ZERO_BLOCKS || how == ANY_SCALE || how == CLOSE) && jit_random(r) % 4 == 0;
     for (int64_t i = 0; i < 32 && b % nb * 32 + i < K; i++) {
-      unsigned code = how == SATURATED ? 7 : jit_random(r) % 16;
+      unsigned code = how == SATURATED || how == SHIFTED ? 7 : jit_random(r) % 16;
       mx[b * 16 + i / 2] |= (uint8_t)((zero ? code & 8 : code) << 4 * (i & 1));
     }
     scales[b] = (uint8_t)(zero ? 0 : scale_for(how, r));
@@ -101,6 +107,7 @@ static void test_scales(void **state) {
   static const gemm_case cases[] = {
       {.M = 37, .N = 67, .K = 300, .bias = 1, .first = WIDE, .last = OVERFLOWING},
       {.M = 19, .N = 35, .K = 4500, .first = WIDE, .last = OVERFLOWING},
+      {.M = 110, .N = 67, .K = 1700, .bias = 1, .first = SHIFTED, .last = MOSTLY_CLOSE},
   };
   sweep(cases, sizeof cases / sizeof cases[0]);
 }
