@@ -120,6 +120,7 @@ bool trt_model_add_tracking(trt_model *model, trt_error *err) {
     return trt_fail(err, "no memory for another %llu MiB; train without --track", (unsigned long long)mib);
   }
   memcpy(vars, model->vars, model->vars_bytes);
+  memset(vars + model->vars_bytes, 0, model->program->vars_bytes - model->vars_bytes);
   free(model->vars);
   model->vars = vars;
   model->vars_bytes = model->program->vars_bytes;
@@ -138,6 +139,7 @@ bool trt_model_open(trt_model *model, const trt_program *program, trt_error *err
     return trt_fail(err, "no memory for the model's %llu MiB; compile with a smaller --batch", (unsigned long long)mib);
   }
   trt_model_reset(model);
+  trt_forget_constant(program->image, program->image_bytes); /* until an export: as large as all parameters */
   return true;
 }
 

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 bool trt_fail(trt_error *err, const char *format, ...) {
   va_list args;
@@ -50,8 +51,19 @@ uint8_t *trt_alloc_tensors(uint64_t bytes) {
 #ifdef MADV_HUGEPAGE
   if (align == huge) (void)madvise(p, size, MADV_HUGEPAGE); /* a wish; small pages do as well */
 #endif
-  memset(p, 0, size);
   return p;
+}
+
+void trt_forget_constant(const void *data, uint64_t bytes) {
+#ifdef MADV_DONTNEED
+  long page = sysconf(_SC_PAGESIZE);
+  uintptr_t unit = page > 0 ? (uintptr_t)page : 4096;
+  uintptr_t begin = ((uintptr_t)data + unit - 1) / unit * unit, end = ((uintptr_t)data + bytes) / unit * unit;
+  if (begin < end) (void)madvise((void *)begin, end - begin, MADV_DONTNEED);
+#else
+  (void)data;
+  (void)bytes;
+#endif
 }
 
 void trt_text_add(trt_text *text, const char *format, ...) {

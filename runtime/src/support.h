@@ -20,8 +20,11 @@ void trt_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Memory for small things; running out of it is an assert. The caller frees. */
 void *trt_alloc(size_t bytes);
-/* Zeroed memory for tensors: 64-byte aligned, on huge pages where the system has them. NULL when there is none. */
+/* Memory for tensors, contents undefined: 64-byte aligned, on huge pages where the system has them. What nobody touches takes
+ * no memory, so a block may be as large as the largest entry needs. NULL when there is none. */
 uint8_t *trt_alloc_tensors(uint64_t bytes);
+/* Constant data of the executable that is not needed for now: the system may drop it and read it from the file again. */
+void trt_forget_constant(const void *data, uint64_t bytes);
 
 /* Growing text; free `data` when done. */
 typedef struct trt_text {
