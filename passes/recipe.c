@@ -30,6 +30,7 @@ static const char *const roundings[] = {"nearest", "stochastic", "ema", NULL};
 static const char *const sources[] = {"direct", "double", NULL};
 static const char *const schedules[] = {"constant", "cosine", NULL};
 static const char *const label_kinds[] = {"hard", "soft", NULL};
+static const char *const recomputes[] = {"none", "cheap", "mlp", "all", NULL};
 
 #define FIELD(type, field) offsetof(type, field), sizeof(((type *)0)->field)
 #define RECIPE(field) FIELD(tt_recipe, field)
@@ -74,6 +75,7 @@ static const key keys[] = {
     {"train", "epochs", KEY_INT, RECIPE(epochs), NULL, 1, 1e6, false, false},
     {"train", "seed", KEY_INT, RECIPE(seed), NULL, 0, 9e15, false, false},
     {"track", "block", KEY_INT, RECIPE(track_block), last_or_block, 1, 1e6, false, false},
+    {"memory", "recompute", KEY_ENUM, RECIPE(recompute), recomputes, 0, 0, false, false},
 };
 enum { N_KEYS = sizeof keys / sizeof *keys };
 
@@ -143,7 +145,7 @@ static void unknown_key(reader *rd, const char *section, const char *name) {
   if (sb.count)
     tt_error(rd->diag, rd->loc, "unknown key '%s' in [%s]; it has %s", name, section, sb.data);
   else
-    tt_error(rd->diag, rd->loc, "unknown section [%s]; there are recipe, layers, mx, q1 to q6, oscillation, optimizer, loss and train",
+    tt_error(rd->diag, rd->loc, "unknown section [%s]; there are recipe, layers, mx, q1 to q6, oscillation, optimizer, loss, train, track and memory",
              section);
   tt_strbuf_free(&sb);
 }
@@ -473,7 +475,8 @@ void tt_recipe_defaults(tt_recipe *r) {
                    .clip_norm = 1,
                    .warmup_epochs = 1,
                    .cosine = true,
-                   .epochs = 5};
+                   .epochs = 5,
+                   .recompute = TT_RECOMPUTE_MLP};
 }
 
 tt_recipe *tt_recipe_load(const char *name_or_path, const char *dir, int n_sets, const char *const *sets, tt_arena *arena,
