@@ -70,9 +70,7 @@ void cg_function_attributes(cg_ctx *c, cg_val fn) {
   string_attribute(c, fn, "min-legal-vector-width", bits);
 }
 
-static cg_val declare_kernel(cg_ctx *c, cg_node *x, const char *suffix) {
-  char name[96];
-  snprintf(name, sizeof name, "k.%s%s%s", tt_ops[x->d->op].name, suffix[0] ? "." : "", suffix);
+static cg_val declare_kernel(cg_ctx *c, const char *name) {
   cg_val fn = LLVMAddFunction(c->module, name, c->state->kernel_type);
   LLVMSetLinkage(fn, LLVMInternalLinkage);
   cg_function_attributes(c, fn);
@@ -85,23 +83,30 @@ static cg_val declare_kernel(cg_ctx *c, cg_node *x, const char *suffix) {
   return fn;
 }
 
-cg_kernel *cg_kernel_begin(cg_node *x, const char *suffix) {
-  cg_ctx *c = x->c;
-  const char *key = kernel_key(x, suffix);
-  if (find_kernel(c, key)) return NULL;
+cg_kernel *cg_kernel_alone(cg_ctx *c, const char *name) {
   cg_kernel *k = TT_NEW(c->arena, cg_kernel);
   k->c = c;
-  k->x = x;
-  k->fn = declare_kernel(c, x, suffix);
+  k->fn = declare_kernel(c, name);
   k->args = LLVMGetParam(k->fn, 0);
   k->task = LLVMGetParam(k->fn, 1);
   k->scratch = LLVMGetParam(k->fn, 2);
-  k->bufs = TT_NEW_N(c->arena, cg_val, x->d->n_in + x->d->n_out);
   k->entry = LLVMAppendBasicBlockInContext(c->llvm, k->fn, "entry");
   LLVMBasicBlockRef body = LLVMAppendBasicBlockInContext(c->llvm, k->fn, "body");
   LLVMPositionBuilderAtEnd(c->b, k->entry);
   LLVMBuildBr(c->b, body);
   LLVMPositionBuilderAtEnd(c->b, body);
+  return k;
+}
+
+cg_kernel *cg_kernel_begin(cg_node *x, const char *suffix) {
+  cg_ctx *c = x->c;
+  const char *key = kernel_key(x, suffix);
+  if (find_kernel(c, key)) return NULL;
+  char name[96];
+  snprintf(name, sizeof name, "k.%s%s%s", tt_ops[x->d->op].name, suffix[0] ? "." : "", suffix);
+  cg_kernel *k = cg_kernel_alone(c, name);
+  k->x = x;
+  k->bufs = TT_NEW_N(c->arena, cg_val, x->d->n_in + x->d->n_out);
   cg_cached entry = {key, k->fn};
   tt_vec_push(&c->state->kernels, entry);
   return k;
@@ -259,4 +264,6 @@ void cg_launch(cg_node *x, const char *suffix, int64_t n_tasks) {
       store_at(c, cg_i64(c, x->d->attrs[i].as.i), c->i64, s->imms, cg_imm_slot(x->d->attrs[i].id));
   cg_val args[3] = {s->kargs, fn, cg_i64(c, n_tasks)};
   LLVMBuildCall2(s->eb, s->parallel_type, s->parallel, args, 3, "");
+  cg_launched launched = {x->n, tt_arena_str(c->arena, suffix)};
+  tt_vec_push(&s->launches, launched);
 }

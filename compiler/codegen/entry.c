@@ -136,6 +136,7 @@ cg_val cg_emit_entry(cg_ctx *c, const tt_graph *g, const char *symbol, uint64_t 
   bool ok = true;
   s->g = g;
   s->work_offset = work_offset;
+  s->launches.count = 0;
   s->consts = TT_NEW_N(c->arena, cg_val, g->values.count + 1);
   open_entry(c, symbol, external);
   copy_results(c, false);

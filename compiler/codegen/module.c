@@ -67,6 +67,7 @@ void cg_close(cg_ctx *c) {
   LLVMDisposeTargetMachine(c->state->machine);
   LLVMContextDispose(c->llvm);
   tt_vec_free(&c->state->kernels);
+  tt_vec_free(&c->state->launches);
 }
 
 static bool fail(cg_ctx *c, const char *what, char *message) {

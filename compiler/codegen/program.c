@@ -2,8 +2,10 @@
  * there is (runtime/include/trt_abi.h). Structs are built field by field in the order of that header; tests/codegen checks
  * each against offsetof and sizeof. */
 #include <string.h>
+#include "compiler/codegen/probe.h"
 #include "compiler/codegen/program.h"
 #include "compiler/codegen/state.h"
+#include "compiler/ir/work.h"
 
 typedef TT_VEC(cg_val) fields;
 
@@ -25,8 +27,12 @@ static cg_val constant(cg_ctx *c, cg_val init, const char *name, unsigned align)
   return global;
 }
 
+/* Its address is nobody's business, so that the linker keeps one of equal texts. */
 static void add_text(cg_ctx *c, fields *f, const char *text) {
-  tt_vec_push(f, constant(c, LLVMConstStringInContext2(c->llvm, text, strlen(text), false), "text", 1));
+  cg_val global = constant(c, LLVMConstStringInContext2(c->llvm, text, strlen(text), false), "text", 1);
+  LLVMSetLinkage(global, LLVMPrivateLinkage);
+  LLVMSetUnnamedAddress(global, LLVMGlobalUnnamedAddr);
+  tt_vec_push(f, global);
 }
 
 static cg_val close_struct(cg_ctx *c, fields *f) {
@@ -126,6 +132,56 @@ static void add_outputs(cg_ctx *c, const tt_graph *g, fields *f) {
   add_array(c, f, &items, "outputs");
 }
 
+cg_val cg_const_launch(cg_ctx *c, const trt_launch *l) {
+  fields f = {0};
+  add_text(c, &f, l->node);
+  add_text(c, &f, l->op);
+  add_text(c, &f, l->kernel);
+  add_f64(c, &f, l->mx_macs);
+  add_f64(c, &f, l->f32_macs);
+  add_f64(c, &f, l->bytes_read);
+  add_f64(c, &f, l->bytes_written);
+  return close_struct(c, &f);
+}
+
+cg_val cg_const_probe(cg_ctx *c, const char *name, cg_val kernel, double work) {
+  fields f = {0};
+  add_text(c, &f, name);
+  tt_vec_push(&f, kernel);
+  add_f64(c, &f, work);
+  return close_struct(c, &f);
+}
+
+/* What the node costs, at its first launch. */
+static void add_costs(const tt_graph *g, tt_node n, trt_launch *l) {
+  const tt_node_data *d = tt_nod(g, n);
+  tt_work work = tt_node_work(g, n);
+  l->mx_macs = work.mx;
+  l->f32_macs = work.f32;
+  for (int i = 0; i < d->n_in; i++) l->bytes_read += (double)tt_type_bytes(tt_typ(g, d->in[i]));
+  for (int k = 0; k < d->n_out; k++) l->bytes_written += (double)tt_type_bytes(tt_typ(g, d->out[k]));
+}
+
+static void add_launches(cg_ctx *c, const tt_graph *g, fields *f) {
+  fields items = {0};
+  tt_node last = TT_NONE;
+  for (size_t i = 0; i < c->state->launches.count; i++) {
+    const cg_launched *from = &c->state->launches.data[i];
+    const tt_node_data *d = tt_nod(g, from->node);
+    trt_launch l = {.node = d->loc.node ? d->loc.node : "", .op = tt_ops[d->op].name, .kernel = from->kernel};
+    if (from->node != last) add_costs(g, from->node, &l);
+    last = from->node;
+    tt_vec_push(&items, cg_const_launch(c, &l));
+  }
+  add_array(c, f, &items, "launches");
+}
+
+static void add_probes(cg_ctx *c, fields *items) {
+  cg_probe probes[CG_PROBES];
+  cg_emit_probes(c, probes);
+  for (int i = 0; i < CG_PROBES; i++) tt_vec_push(items, cg_const_probe(c, probes[i].name, probes[i].fn, probes[i].work));
+}
+
 static bool add_entry(cg_ctx *c, fields *entries, const tt_graph *g, uint64_t work_offset) {
   const char *symbol = tt_arena_printf(c->arena, "tetrac_%s", g->name);
   cg_val fn = cg_emit_entry(c, g, symbol, work_offset, false);
@@ -135,6 +191,7 @@ static bool add_entry(cg_ctx *c, fields *entries, const tt_graph *g, uint64_t wo
   tt_vec_push(&f, fn);
   add_inputs(c, g, &f);
   add_outputs(c, g, &f);
+  add_launches(c, g, &f);
   tt_vec_push(entries, close_struct(c, &f));
   return true;
 }
@@ -145,7 +202,7 @@ static cg_val image_global(cg_ctx *c, const cg_program *p, cg_format format) {
 }
 
 static bool emit_all(cg_ctx *c, const cg_program *p, cg_format format) {
-  fields entries = {0}, vars = {0}, patches = {0}, f = {0};
+  fields entries = {0}, vars = {0}, patches = {0}, probes = {0}, f = {0};
   const tt_module *m = p->module;
   uint64_t work_offset = 0;
   bool ok = true;
@@ -159,6 +216,7 @@ static bool emit_all(cg_ctx *c, const cg_program *p, cg_format format) {
     ok &= describe_var(c, p, i, &t);
     tt_vec_push(&vars, cg_const_tensor(c, &t));
   }
+  add_probes(c, &probes);
   for (int i = 0; i < p->n_patches; i++) tt_vec_push(&patches, const_patch(c, &p->patches[i]));
   add_u32(c, &f, TRT_ABI_VERSION);
   add_u32(c, &f, 0);
@@ -176,6 +234,7 @@ static bool emit_all(cg_ctx *c, const cg_program *p, cg_format format) {
   tt_vec_push(&f, image_global(c, p, format));
   add_u64(c, &f, p->image_bytes);
   add_array(c, &f, &patches, "patches");
+  add_array(c, &f, &probes, "probes");
   tt_vec_push(&f, cg_const_defaults(c, &p->defaults));
   cg_val init = close_struct(c, &f);
   cg_val program = constant(c, init, "tetrac_program", 16);

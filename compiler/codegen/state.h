@@ -8,6 +8,11 @@ typedef struct cg_cached {
   cg_val fn;
 } cg_cached;
 
+typedef struct cg_launched {
+  tt_node node;
+  const char *kernel; /* the emitter's suffix */
+} cg_launched;
+
 struct cg_state {
   TT_VEC(cg_cached) kernels;
   cg_val parallel; /* trt_parallel */
@@ -19,6 +24,7 @@ struct cg_state {
   cg_val entry_fn, vars, arena, bufs, imms, kargs;
   cg_val *consts; /* globals by value, NULL where none yet */
   uint64_t work_offset; /* of the workspace in the arena */
+  TT_VEC(cg_launched) launches; /* in order */
 };
 
 /* A context with an empty module for a target, and its end. NULL after a diagnostic. */
@@ -26,6 +32,8 @@ cg_ctx *cg_open(const cg_target *t, tt_arena *arena, tt_diag *diag);
 void cg_close(cg_ctx *c);
 /* Emits one planned graph as `void symbol(const trt_step *)`; the workspace starts at work_offset of the arena. */
 cg_val cg_emit_entry(cg_ctx *c, const tt_graph *g, const char *symbol, uint64_t work_offset, bool external);
+/* A kernel of no node, whose operands are reached by cg_operand alone. The builder is left in its body; cg_kernel_end ends it. */
+cg_kernel *cg_kernel_alone(cg_ctx *c, const char *name);
 /* Verifies, optimises and writes the module. False after a diagnostic. */
 bool cg_write(cg_ctx *c, cg_format format, uint8_t **data, size_t *bytes);
 /* Bytes of arena before the workspace: the plan's, and room for results whose value lives elsewhere. */

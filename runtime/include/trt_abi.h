@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TRT_ABI_VERSION 1u
+#define TRT_ABI_VERSION 2u
 #define TRT_MAX_RANK 8
 #define TRT_ALIGN 64
 
@@ -93,7 +93,27 @@ typedef struct trt_entry {
   uint64_t n_inputs;
   const trt_tensor *outputs;
   uint64_t n_outputs;
+  const struct trt_launch *launches; /* what its calls of trt_parallel are, in order */
+  uint64_t n_launches;
 } trt_entry;
+
+/* One launch of an entry, for `train --profile`. What a node computes and moves stands at its first launch, with zeros at its
+ * others: sums over launches are sums over nodes. */
+typedef struct trt_launch {
+  const char *node;   /* of the source model where it comes from one, else empty */
+  const char *op;     /* of the IR */
+  const char *kernel; /* which of the op's kernels; empty: it has one */
+  double mx_macs, f32_macs;         /* multiply-adds of its products */
+  double bytes_read, bytes_written; /* each operand and each result once */
+} trt_launch;
+
+/* A kernel that measures what the machine can do at most, in the units of trt_launch: "fma" and "dot" (f32 and 8-bit
+ * multiply-adds a task), "read" (bytes a task: task i reads bufs[0] from i * work on, a multiple of TRT_ALIGN). */
+typedef struct trt_probe {
+  const char *name;
+  trt_kernel_fn kernel;
+  double work; /* a task */
+} trt_probe;
 
 /* Where the bytes of one ONNX initializer lie in `image`; values are little-endian float32. */
 typedef struct trt_patch {
@@ -132,6 +152,8 @@ typedef struct trt_program {
   uint64_t image_bytes;
   const trt_patch *patches;
   uint64_t n_patches;
+  const trt_probe *probes;
+  uint64_t n_probes;
   trt_defaults defaults;
 } trt_program;
 

@@ -24,7 +24,7 @@ static trt_image_shape shape_of(const trt_binding *b) {
 typedef struct train_arguments {
   trt_settings settings;
   trt_train_options run;
-  const char *data, *augment;
+  const char *data, *augment, *profile_by;
   int64_t threads;
   bool no_eval;
 } train_arguments;
@@ -46,6 +46,16 @@ static bool parse_augment(const char *text, unsigned *set, trt_error *err) {
     p += n + (p[n] == ',');
   }
   return true;
+}
+
+static bool parse_profile_by(const char *text, trt_profile_by *by, trt_error *err) {
+  static const char *const names[] = {"op", "node", "kernel"};
+  for (int i = 0; i < 3; i++) {
+    if (strcmp(text, names[i]) != 0) continue;
+    *by = (trt_profile_by)i;
+    return true;
+  }
+  return trt_fail(err, "--profile-by %s: wants op, node or kernel", text);
 }
 
 /* The checkpoint decides; an option given that says otherwise is an error, not a silent change of the run. */
@@ -110,7 +120,7 @@ static int train_main(train_arguments *a, trt_option *options, const trt_program
   trt_model model;
   trt_binding b;
   trt_dataset data;
-  if (!parse_augment(a->augment, &a->settings.augment, &err)) {
+  if (!parse_augment(a->augment, &a->settings.augment, &err) || !parse_profile_by(a->profile_by, &a->run.profile_by, &err)) {
     trt_report(&err);
     return 2;
   }
@@ -137,7 +147,8 @@ int trt_command_train(const trt_program *program, int argc, char **argv) {
                                     .min_lr = d->min_lr,
                                     .warmup_epochs = d->warmup_epochs},
                        .run = {.out = "run", .log_every = 50},
-                       .augment = "none"};
+                       .augment = "none",
+                       .profile_by = "op"};
   trt_settings *s = &a.settings;
   trt_option options[] = {
       [EPOCHS] = TRT_INT("--epochs", &s->epochs, "N", "passes over the training split", 1, 1e6),
@@ -157,6 +168,9 @@ int trt_command_train(const trt_program *program, int argc, char **argv) {
       TRT_INT_OR("--track", &a.run.track_every, "[N]", "record how weights oscillate, every N steps, in track.jsonl; 0: off", 0, 9e15,
                  TRT_TRACK_DEFAULT),
       TRT_INT("--track-window", &a.run.track_window, "N", "steps each record looks back on; 0: as --track, at most 200", 0, 100000),
+      TRT_INT_OR("--profile", &a.run.profile, "[N]", "time N steps launch by launch: profile.md, trace.json; 0: off", 0, TRT_PROFILE_MOST,
+                 TRT_PROFILE_DEFAULT),
+      TRT_TEXT("--profile-by", &a.profile_by, "B", "rows of the profile: op, node or kernel"),
       TRT_FLAG("--no-eval", &a.no_eval, "no evaluation on the test split"),
   };
   size_t n = sizeof options / sizeof *options;

@@ -29,6 +29,7 @@ typedef struct run {
   int64_t *order, order_epoch;
   trt_metrics metrics;
   trt_tracker tracker;
+  trt_profile profile;
   trt_progress progress;
   trt_evaluation evaluation; /* the latest */
   double started, pace;      /* seconds a step, smoothed */
@@ -137,10 +138,12 @@ static bool run_step(run *r, trt_error *err) {
                    .seed = s->seed,
                    .epoch = epoch};
   trt_scalars scalars = trt_step_scalars(s, &r->model->program->defaults, r->at.step);
+  trt_profile_begin(&r->profile, r->at.step);
   trt_load_batch(r->model, &r->step, &fill);
   trt_model_set_scalars(r->model, &r->step, &scalars);
+  trt_profile_run(&r->profile);
   trt_model_run(r->model, &r->step);
-  if (!check_step(r, err)) return false;
+  if (!trt_profile_end(&r->profile, err) || !check_step(r, err)) return false;
   double seconds = trt_now() - before;
   r->pace = r->pace > 0 ? 0.95 * r->pace + 0.05 * seconds : seconds;
   r->window_seconds += seconds;
@@ -244,6 +247,7 @@ static bool turn(run *r, trt_error *err) {
   if (!calibrate(r, err)) return false;
   if (stop_signal) return true; /* it was abandoned; the loop saves */
   if (!run_step(r, err)) return false;
+  if (trt_profile_complete(&r->profile) && !trt_profile_report(&r->profile, r->options->out, &r->progress, err)) return false;
   bool epoch_end = r->at.step % r->per_epoch == 0, end = r->at.step == r->last;
   if (r->tracker.ready && !trt_track_step(&r->tracker, r->at.step, (double)r->at.step / (double)r->per_epoch, err)) return false;
   r->at.eval_pending = (epoch_end || end) && r->options->evaluate;
@@ -289,6 +293,15 @@ static bool begin_tracking(run *r, trt_error *err) {
   return true;
 }
 
+/* The first steps touch memory for the first time. A run too short for all is watched as far as it goes. */
+static bool begin_profile(run *r, trt_error *err) {
+  enum { WARM_UP = 3 };
+  int64_t left = r->last - r->at.step, skip = left > WARM_UP ? WARM_UP : left - 1, steps = r->options->profile;
+  if (!steps || left < 1) return true;
+  if (steps > left - skip) steps = left - skip;
+  return trt_profile_open(&r->profile, r->model->program, r->step.entry, r->options->profile_by, skip, steps, err);
+}
+
 static bool begin(run *r, trt_error *err) {
   const trt_train_options *o = r->options;
   int64_t total = trt_total_steps(r->settings);
@@ -300,7 +313,8 @@ static bool begin(run *r, trt_error *err) {
   trt_progress_start(&r->progress);
   return trt_model_bind(r->model, "train", &r->step, err) && make_folder(o->out, err) && lock_folder(r, err) &&
          trt_join(r->state, sizeof r->state, o->out, TRT_STATE_FILE, err) && set_aside(r, err) &&
-         trt_metrics_open(&r->metrics, o->out, r->at.step > 0 ? &r->at : NULL, err) && describe(r, err) && begin_tracking(r, err);
+         trt_metrics_open(&r->metrics, o->out, r->at.step > 0 ? &r->at : NULL, err) && describe(r, err) && begin_tracking(r, err) &&
+         begin_profile(r, err);
 }
 
 static bool loop(run *r, trt_error *err) {
@@ -332,6 +346,7 @@ static int finish(run *r, bool ok, const trt_error *err) {
   }
   trt_metrics_close(&r->metrics);
   trt_track_close(&r->tracker);
+  trt_profile_close(&r->profile);
   if (r->lock >= 0) close(r->lock);
   free(r->order);
   return code;

@@ -5,6 +5,7 @@
 #include "data.h"
 #include "evaluate.h"
 #include "metrics.h"
+#include "profile.h"
 #include "progress.h"
 
 typedef struct trt_train_options {
@@ -13,6 +14,8 @@ typedef struct trt_train_options {
   int64_t save_every; /* steps; 0: at each epoch's end */
   int64_t log_every;  /* steps */
   int64_t track_every, track_window; /* see track.h; every 0: no tracking */
+  int64_t profile; /* steps to watch, after a few others; 0: none */
+  trt_profile_by profile_by;
   bool resume, evaluate;
 } trt_train_options;
 

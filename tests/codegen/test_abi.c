@@ -86,6 +86,27 @@ static void test_defaults(void **state) {
   close_module(&f);
 }
 
+static void test_launch_and_probe(void **state) {
+  (void)state;
+  fixture f;
+  open_module(&f);
+  trt_launch l = {"n", "o", "k", 3, 4, 5, 6};
+  cg_val v = cg_const_launch(f.c, &l), p = cg_const_probe(f.c, "p", LLVMConstNull(f.c->ptr), 2);
+  static const size_t at[] = {offsetof(trt_launch, node),     offsetof(trt_launch, op),         offsetof(trt_launch, kernel),
+                              offsetof(trt_launch, mx_macs),  offsetof(trt_launch, f32_macs),   offsetof(trt_launch, bytes_read),
+                              offsetof(trt_launch, bytes_written)};
+  static const size_t probe_at[] = {offsetof(trt_probe, name), offsetof(trt_probe, kernel), offsetof(trt_probe, work)};
+  LLVMBool loses;
+  assert_int_equal(LLVMABISizeOfType(f.layout, LLVMTypeOf(v)), sizeof(trt_launch));
+  assert_int_equal(LLVMABISizeOfType(f.layout, LLVMTypeOf(p)), sizeof(trt_probe));
+  for (unsigned i = 0; i < sizeof at / sizeof at[0]; i++) {
+    assert_int_equal(offset(&f, v, i), at[i]);
+    if (i >= 3) assert_true(LLVMConstRealGetDouble(LLVMGetAggregateElement(v, i), &loses) == i);
+  }
+  for (unsigned i = 0; i < sizeof probe_at / sizeof probe_at[0]; i++) assert_int_equal(offset(&f, p, i), probe_at[i]);
+  close_module(&f);
+}
+
 static tt_module *small_module(void) {
   static const float ones[6] = {1, 1, 1, 1, 1, 1};
   int64_t dim[2] = {2, 3};
@@ -107,6 +128,21 @@ static tt_module *small_module(void) {
 }
 
 static const char *const entry_names[] = {"eval"};
+
+/* They run, on each thread's scratch, and read what they say they read. */
+static void check_probes(const trt_program *p) {
+  static const char *const names[] = {"fma", "dot", "read"};
+  assert_int_equal(p->n_probes, 3);
+  for (int i = 0; i < 3; i++) {
+    assert_string_equal(p->probes[i].name, names[i]);
+    size_t bytes = 2 * (size_t)p->probes[2].work;
+    void *memory = aligned_alloc(64, bytes), *bufs[] = {memory};
+    assert_non_null(memory);
+    memset(memory, 1, bytes);
+    trt_parallel(&(trt_kargs){bufs, NULL}, p->probes[i].kernel, 2);
+    free(memory);
+  }
+}
 
 /* The whole program, linked in memory and read back through the C structs. */
 static void check_program(const trt_program *p) {
@@ -131,6 +167,10 @@ static void check_program(const trt_program *p) {
   assert_int_equal(e->n_inputs, 1);
   assert_string_equal(e->inputs[0].name, "images");
   assert_int_equal(e->n_outputs, 2);
+  assert_int_equal(e->n_launches, 1);
+  assert_string_equal(e->launches[0].op, "add");
+  assert_string_equal(e->launches[0].node, "");
+  assert_true(e->launches[0].bytes_read == 48 && e->launches[0].bytes_written == 24);
   uint8_t *memory = aligned_alloc(64, 4096);
   assert_true(p->vars_bytes + p->arena_bytes <= 4096);
   trt_step step = {memory, memory + 128};
@@ -141,6 +181,7 @@ static void check_program(const trt_program *p) {
   assert_true(((float *)(step.arena + e->outputs[0].offset))[4] == 14);
   assert_true(((float *)(step.arena + e->outputs[1].offset))[4] == 4);
   free(memory);
+  check_probes(p);
 }
 
 static void test_program(void **state) {
@@ -173,6 +214,7 @@ static void test_program(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_tensor), cmocka_unit_test(test_defaults), cmocka_unit_test(test_program)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_tensor), cmocka_unit_test(test_defaults), cmocka_unit_test(test_launch_and_probe),
+                                     cmocka_unit_test(test_program)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
