@@ -1,6 +1,7 @@
 /* Rules of MX arithmetic. Operands become float32 first, then everything is the exact arithmetic of mx.h; the one float
  * result without an order of its own, colsum, is summed in double. */
 #include "compiler/ir/eval_rules.h"
+#include "compiler/ir/int4.h"
 #include "compiler/ir/mx.h"
 
 static float *to_f32(tt_arena *arena, const tt_tensor *t) {
@@ -48,7 +49,10 @@ void tt_eval_mx_quantize(tt_eval_ctx *c) {
 /* mx[R,K] -> mx[K,R] */
 void tt_eval_mx_requantize(tt_eval_ctx *c) {
   const tt_type *type = &c->in[0].type;
-  quantize_into(c, dequantized(c->arena, &c->in[0]), type->dim[0], type->dim[1], true);
+  if (type->format == TT_INT4)
+    tt_int4_transpose(type, c->in[0].mx, c->out[0].mx);
+  else
+    quantize_into(c, dequantized(c->arena, &c->in[0]), type->dim[0], type->dim[1], true);
 }
 
 void tt_eval_mx_dequantize(tt_eval_ctx *c) { from_f32(&c->out[0], dequantized(c->arena, &c->in[0])); }
@@ -84,7 +88,13 @@ void tt_eval_mx_gemm(tt_eval_ctx *c) {
 
 void tt_eval_mx_colsum(tt_eval_ctx *c) {
   const tt_type *type = &c->in[0].type;
-  const float *x = dequantized(c->arena, &c->in[0]);
   int64_t n = tt_type_count(type), K = type->dim[1];
+  if (type->format == TT_INT4) {
+    float *sums = TT_NEW_N(c->arena, float, K);
+    tt_int4_colsum(type, c->in[0].mx, sums);
+    from_f32(&c->out[0], sums);
+    return;
+  }
+  const float *x = dequantized(c->arena, &c->in[0]);
   for (int64_t i = 0; i < n; i++) c->out[0].d[i % K] += (double)x[i];
 }

@@ -3,26 +3,27 @@
 #include "compiler/ir/mx.h"
 #include <math.h>
 #include <string.h>
+#include "compiler/ir/int4.h"
 #include "compiler/support/diag.h"
 
 enum { SCALE_NAN = 255, BLOCK_BYTES = TT_MX_BLOCK / 2, SEGMENT_BLOCKS = 4096 / TT_MX_BLOCK };
 
 const int8_t tt_e2m1_doubled[8] = {0, 1, 2, 3, 4, 6, 8, 12};
 
-static const double magnitudes[TT_FORMAT_COUNT][8] = {
+static const double magnitudes[TT_MX_FORMATS][8] = {
     [TT_E2M1] = {0, 0.5, 1, 1.5, 2, 3, 4, 6},
     [TT_E3M0] = {0, 0.25, 0.5, 1, 2, 4, 8, 16},
 };
 /* The same as integers: magnitude * 2^fraction_bits. */
-static const int fraction_bits[TT_FORMAT_COUNT] = {[TT_E2M1] = 1, [TT_E3M0] = 2};
-static const int integers[TT_FORMAT_COUNT][8] = {
+static const int fraction_bits[TT_MX_FORMATS] = {[TT_E2M1] = 1, [TT_E3M0] = 2};
+static const int integers[TT_MX_FORMATS][8] = {
     [TT_E2M1] = {0, 1, 2, 3, 4, 6, 8, 12},
     [TT_E3M0] = {0, 1, 2, 4, 8, 16, 32, 64},
 };
 /* Exponent of the largest magnitude: 6 = 1.5 * 2^2, 16 = 1 * 2^4; and that magnitude's mantissa as float32 fraction bits.
  */
-static const int top_exponent[TT_FORMAT_COUNT] = {[TT_E2M1] = 2, [TT_E3M0] = 4};
-static const uint32_t top_fraction[TT_FORMAT_COUNT] = {[TT_E2M1] = 0x400000, [TT_E3M0] = 0};
+static const int top_exponent[TT_MX_FORMATS] = {[TT_E2M1] = 2, [TT_E3M0] = 4};
+static const uint32_t top_fraction[TT_MX_FORMATS] = {[TT_E2M1] = 0x400000, [TT_E3M0] = 0};
 
 float tt_mx_code_value(tt_format format, unsigned code) {
   float magnitude = (float)magnitudes[format][code & 7];
@@ -105,6 +106,10 @@ static float block_max(const float *x, int64_t n, int64_t stride) {
 void tt_mx_quantize(tt_qspec q, int64_t rows, int64_t k, const float *x, int64_t row_stride, int64_t col_stride,
                     const float *ema, uint64_t rng_key, uint8_t *out) {
   TT_ASSERT(q.on && (q.rounding != TT_EMA || ema));
+  if (q.format == TT_INT4) {
+    tt_int4_quantize((tt_rounding)q.rounding, rows, k, x, row_stride, col_stride, rng_key, out);
+    return;
+  }
   tt_type type = tt_type_mx(q.format, rows, k);
   int64_t nb = tt_mx_blocks(k);
   uint8_t *scales = out + tt_mx_scale_offset(&type);
@@ -127,6 +132,10 @@ void tt_mx_quantize(tt_qspec q, int64_t rows, int64_t k, const float *x, int64_t
 static unsigned code_at(const uint8_t *mx, int64_t b, int i) { return mx[b * BLOCK_BYTES + i / 2] >> 4 * (i & 1) & 15; }
 
 void tt_mx_dequantize(const tt_type *type, const uint8_t *mx, float *out) {
+  if (type->format == TT_INT4) {
+    tt_int4_dequantize(type, mx, out);
+    return;
+  }
   int64_t rows = type->dim[0], k = type->dim[1], nb = tt_mx_blocks(k);
   const uint8_t *scales = mx + tt_mx_scale_offset(type);
   for (int64_t row = 0; row < rows; row++)
@@ -177,6 +186,11 @@ static float segment_dot(const tt_type *ta, const uint8_t *a, int64_t i, const t
 
 void tt_mx_gemm(const tt_type *ta, const uint8_t *a, const tt_type *tb, const uint8_t *b, const float *bias, float *c) {
   TT_ASSERT(ta->dtype == TT_MX && tb->dtype == TT_MX && ta->dim[1] == tb->dim[1]);
+  if (ta->format == TT_INT4) {
+    TT_ASSERT(tb->format == TT_INT4);
+    tt_int4_gemm(ta, a, tb, b, bias, c);
+    return;
+  }
   int64_t M = ta->dim[0], N = tb->dim[0], nb = tt_mx_blocks(ta->dim[1]);
   for (int64_t i = 0; i < M; i++)
     for (int64_t j = 0; j < N; j++) {

@@ -34,8 +34,8 @@ unsigned tt_mx_code(tt_format format, tt_rounding rounding, float x, uint8_t sca
 uint64_t tt_rng_key(int64_t seed, int64_t step, int64_t tensor);
 unsigned tt_rng_bits(uint64_t key, uint64_t element); /* 16 bits */
 
-/* Whole matrices, in the storage layout of TT_MX (types.h). x is [rows, k] with element (r, c) at x[r*row_stride +
- * c*col_stride]; ema likewise or NULL; rng_key used with TT_STOCHASTIC. The maximum of a block with a NaN is NaN. */
+/* Whole matrices, in the storage layout of TT_MX (types.h); those of format TT_INT4 are int4.h's. x is [rows, k] with
+ * element (r, c) at x[r*row_stride + c*col_stride]; ema likewise or NULL; rng_key used with TT_STOCHASTIC. The maximum of a block with a NaN is NaN. */
 void tt_mx_quantize(tt_qspec q, int64_t rows, int64_t k, const float *x, int64_t row_stride, int64_t col_stride,
                     const float *ema, uint64_t rng_key, uint8_t *out);
 void tt_mx_dequantize(const tt_type *type, const uint8_t *mx, float *out); /* [rows, k] */

@@ -3,8 +3,8 @@
 #include <string.h>
 #include "compiler/ir/qspec.h"
 
-static const char *const formats[TT_FORMAT_COUNT] = {"e2m1", "e3m0"};
-static const char *const scales[TT_SCALE_COUNT] = {"ceil", "floor"};
+static const char *const formats[TT_FORMAT_COUNT] = {"e2m1", "e3m0", "int4"};
+static const char *const scales[TT_SCALE_COUNT] = {"ceil", "floor", "tensor"};
 static const char *const roundings[TT_ROUNDING_COUNT] = {"nearest", "stochastic", "ema"};
 static const char *const sources[TT_SOURCE_COUNT] = {"direct", "double"};
 
@@ -52,4 +52,13 @@ bool tt_qspec_parse(const char *s, tt_qspec *out) {
   }
   *out = q;
   return true;
+}
+
+const char *tt_qspec_fault(tt_qspec q) {
+  bool int4 = q.format == TT_INT4, tensor = q.scale == TT_SCALE_TENSOR;
+  if (int4 && !tensor) return "INT4 has one scale for the whole tensor, max |x| / 7: its scale is tensor, not ceil or floor";
+  if (tensor && !int4)
+    return "only INT4 has one scale for the whole tensor: E2M1 and E3M0 have one a block, by the rule ceil or floor";
+  if (int4 && q.rounding == TT_EMA) return "INT4 is rounded to nearest or stochastically: Q-EMA belongs to MXFP4";
+  return NULL;
 }

@@ -1,4 +1,5 @@
 /* Shape rules of MX arithmetic. mx[R,K] is R rows of K packed elements, blocks along K. */
+#include "compiler/ir/int4.h"
 #include "compiler/ir/shape.h"
 
 /* The quantizer and its second operand: randomness, EMA weights or nothing, as the rounding says. */
@@ -6,6 +7,8 @@ static bool quantizer(tt_shape_ctx *c, bool ema_allowed, tt_qspec *q) {
   const tt_attr *a = tt_shape_attr(c, TT_A_Q);
   if (!a || !a->as.q.on) return tt_shape_fail(c, "attribute 'q' is missing or off: nothing says how to quantize");
   *q = a->as.q;
+  const char *fault = tt_qspec_fault(*q);
+  if (fault) return tt_shape_fail(c, "%s", fault);
   int64_t from = tt_shape_int(c, TT_A_FROM);
   if (from < 0 || (from > 0 && q->rounding != TT_EMA))
     return tt_shape_fail(c, "attribute 'from' is %lld: it is the step in which ema rounding begins", (long long)from);
@@ -43,6 +46,8 @@ bool tt_shape_mx_requantize(tt_shape_ctx *c) {
   tt_qspec q;
   TT_TRY(tt_shape_is_mx(c, 0) && quantizer(c, false, &q));
   const tt_type *a = tt_shape_in(c, 0);
+  if ((a->format == TT_INT4) != (q.format == TT_INT4))
+    return tt_shape_fail(c, "int4 and mx matrices cannot be requantized into one another");
   c->out[0] = tt_type_mx((tt_format)q.format, a->dim[1], a->dim[0]);
   return true;
 }
@@ -60,6 +65,11 @@ bool tt_shape_mx_gemm(tt_shape_ctx *c) {
     if (t->dtype != TT_MX && (t->dtype != TT_F32 || t->rank != 2)) return tt_shape_mismatch(c, i, "an mx or f32 matrix");
   }
   const tt_type *a = tt_shape_in(c, 0), *b = tt_shape_in(c, 1);
+  if (a->dtype == TT_MX && b->dtype == TT_MX && (a->format == TT_INT4) != (b->format == TT_INT4))
+    return tt_shape_mismatch(c, 1, a->format == TT_INT4 ? "int4, as the first operand" : "mx, as the first operand");
+  if (a->format == TT_INT4 && a->dim[1] > TT_INT4_MAX_K)
+    return tt_shape_fail(c, "it reduces over %lld elements, but sums of INT4 products are exact to %d",
+                         (long long)a->dim[1], TT_INT4_MAX_K);
   if (a->dim[1] != b->dim[1]) return tt_shape_mismatch(c, 1, "[*,%lld]", (long long)a->dim[1]);
   if (c->n_in == 3) TT_TRY(tt_shape_f32_dims(c, 2, 1, b->dim));
   c->out[0] = tt_type_make(TT_F32, 2, (int64_t[]){a->dim[0], b->dim[0]});

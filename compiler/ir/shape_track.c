@@ -28,6 +28,8 @@ bool tt_shape_arg_max(tt_shape_ctx *c) {
 bool tt_shape_mx_confidence(tt_shape_ctx *c) {
   const tt_attr *q = tt_shape_attr(c, TT_A_Q);
   if (!q || !q->as.q.on) return tt_shape_fail(c, "attribute 'q' is missing or off: nothing says which grid");
+  const char *fault = tt_qspec_fault(q->as.q);
+  if (fault) return tt_shape_fail(c, "%s", fault);
   TT_TRY(tt_shape_f32(c, 0, -1));
   c->out[0] = *tt_shape_in(c, 0);
   return true;

@@ -114,7 +114,7 @@ static bool parse_dtype(tt_parser *p, tt_dtype *dtype, tt_format *format) {
     tt_parse_advance(p);
     return true;
   }
-  return tt_parse_expected(p, "an element type (f32, f64, i32, i64, bool, mx.e2m1, mx.e3m0)");
+  return tt_parse_expected(p, "an element type (f32, f64, i32, i64, bool, mx.e2m1, mx.e3m0, int4)");
 }
 
 bool tt_parse_type(tt_parser *p, tt_type *type) {

@@ -5,7 +5,7 @@
 #include "compiler/support/diag.h"
 
 static const char *const dtype_names[TT_DTYPE_COUNT] = {"f32", "f64", "i32", "i64", "bool", "mx"};
-static const char *const format_names[TT_FORMAT_COUNT] = {"e2m1", "e3m0"};
+static const char *const format_names[TT_FORMAT_COUNT] = {"mx.e2m1", "mx.e3m0", "int4"};
 
 tt_type tt_type_make(tt_dtype dtype, int rank, const int64_t *dim) {
   TT_ASSERT(rank >= 0 && rank <= TT_MAX_RANK);
@@ -48,14 +48,14 @@ size_t tt_mx_scale_offset(const tt_type *t) { return (size_t)(tt_type_rows(t) * 
 
 size_t tt_type_bytes(const tt_type *t) {
   if (t->dtype != TT_MX) return (size_t)tt_type_count(t) * tt_dtype_bytes((tt_dtype)t->dtype);
+  if (t->format == TT_INT4) return tt_mx_scale_offset(t) + sizeof(float);
   return tt_mx_scale_offset(t) + (size_t)(tt_type_rows(t) * tt_mx_blocks(tt_type_last(t)));
 }
 
 const char *tt_dtype_name(tt_dtype dtype) { return dtype_names[dtype]; }
 
 char *tt_type_print(const tt_type *t, char *buf, size_t n) {
-  size_t at = (size_t)snprintf(buf, n, "%s%s%s[", dtype_names[t->dtype], t->dtype == TT_MX ? "." : "",
-                               t->dtype == TT_MX ? format_names[t->format] : "");
+  size_t at = (size_t)snprintf(buf, n, "%s[", t->dtype == TT_MX ? format_names[t->format] : dtype_names[t->dtype]);
   for (int i = 0; i < t->rank && at < n; i++) at += (size_t)snprintf(buf + at, n - at, i ? ",%lld" : "%lld", (long long)t->dim[i]);
   if (at + 1 < n) memcpy(buf + at, "]", 2);
   return buf;

@@ -36,8 +36,8 @@ static int searched_scale(tt_format f, tt_scale_rule rule, float max) {
 }
 
 static void check_scale(float max) {
-  for (int f = 0; f < TT_FORMAT_COUNT; f++)
-    for (int rule = 0; rule < TT_SCALE_COUNT; rule++)
+  for (int f = 0; f < TT_MX_FORMATS; f++)
+    for (int rule = 0; rule < TT_MX_SCALES; rule++)
       if (tt_mx_scale(f, rule, max) != searched_scale(f, rule, max))
         fail_msg("format %d, rule %d, max %a: %d, expected %d", f, rule, (double)max, tt_mx_scale(f, rule, max),
                  searched_scale(f, rule, max));
@@ -53,7 +53,7 @@ static void scales_equal_a_search(void **state) {
     uint32_t bits = next_random(&random) & 0x7fffffff;
     if (bits < 0x7f800000) check_scale(from_bits(bits));
   }
-  for (int f = 0; f < TT_FORMAT_COUNT; f++) {
+  for (int f = 0; f < TT_MX_FORMATS; f++) {
     assert_int_equal(tt_mx_scale(f, TT_SCALE_CEIL, NAN), 255);
     assert_int_equal(tt_mx_scale(f, TT_SCALE_FLOOR, INFINITY), 255);
     assert_int_equal(tt_mx_scale(f, TT_SCALE_CEIL, 0), 0);
@@ -99,7 +99,7 @@ static void check_nearest(tt_format f, float x, uint8_t scale) {
 /* Every multiple of 2^-17 up to beyond saturation: so every grid point, every tie and both sides of each. */
 static void nearest_on_a_dense_grid(void **state) {
   (void)state;
-  for (int f = 0; f < TT_FORMAT_COUNT; f++) {
+  for (int f = 0; f < TT_MX_FORMATS; f++) {
     int last = (f == TT_E2M1 ? 9 : 20) << 17;
     for (int k = -last; k <= last; k++) check_nearest(f, ldexpf((float)k, -17), 127);
   }
@@ -107,7 +107,7 @@ static void nearest_on_a_dense_grid(void **state) {
 
 static void nearest_around_ties_at_every_scale(void **state) {
   (void)state;
-  for (int f = 0; f < TT_FORMAT_COUNT; f++)
+  for (int f = 0; f < TT_MX_FORMATS; f++)
     for (int scale = 0; scale < 255; scale++)
       for (int i = 0; i < 7; i++) {
         double tie = (grid_of(f)[i] + grid_of(f)[i + 1]) / 2 * tt_mx_scale_value((uint8_t)scale);

@@ -240,10 +240,10 @@ static void quantizers_print_and_parse(void **state) {
   assert_true(tt_qspec_parse("e2m1:ceil:nearest:direct", &q) && q.source == TT_DIRECT);
   for (int i = 0; i < TT_FORMAT_COUNT * TT_SCALE_COUNT * TT_ROUNDING_COUNT * TT_SOURCE_COUNT; i++) {
     q = (tt_qspec){.on = true,
-                   .format = (uint8_t)(i % 2),
-                   .scale = (uint8_t)(i / 2 % 2),
-                   .rounding = (uint8_t)(i / 4 % 3),
-                   .source = (uint8_t)(i / 12)};
+                   .format = (uint8_t)(i % 3),
+                   .scale = (uint8_t)(i / 3 % 3),
+                   .rounding = (uint8_t)(i / 9 % 3),
+                   .source = (uint8_t)(i / 27)};
     assert_true(tt_qspec_parse(tt_qspec_print(q, text, sizeof text), &back));
     assert_true(tt_qspec_equal(q, back));
   }

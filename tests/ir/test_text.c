@@ -211,7 +211,7 @@ static void reports_several_faults_with_lines(void **state) {
                              "}\n";
   static const char *const expected[] = {
       "test.ttir:2: error: 2 elements, expected 6\n",
-      "test.ttir:3: error: expected an element type (f32, f64, i32, i64, bool, mx.e2m1, mx.e3m0), found 'f33'\n",
+      "test.ttir:3: error: expected an element type (f32, f64, i32, i64, bool, mx.e2m1, mx.e3m0, int4), found 'f33'\n",
       "test.ttir:6: error: no op is named 'frobnicate'\n",
       "test.ttir:7: error: value %w is not defined\n",
       "test.ttir:9: neg: error: result 0 is f32[2,3], written as f32[3,2]\n",
