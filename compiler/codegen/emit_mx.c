@@ -5,6 +5,7 @@
  * each finished segment is added to C. Denormals are kept throughout: results may be subnormal, operands of the fast path
  * are not, so that costs nothing. */
 #include "compiler/codegen/gemm_mx.h"
+#include "compiler/codegen/int4.h"
 
 enum { SEGMENT_BLOCKS = 4096 / TT_MX_BLOCK, CHUNK_MAX = 24, CHUNK_LONG = 16 };
 
@@ -102,6 +103,7 @@ static void emit_task(product *p) {
 bool cg_emit_mx_gemm(cg_node *x) {
   const tt_type *a = cg_in_type(x, 0), *b = cg_in_type(x, 1);
   TT_ASSERT(a->dtype == TT_MX && b->dtype == TT_MX);
+  if (a->format == TT_INT4) return cg_int4_gemm(x);
   product p = {.M = a->dim[0], .N = b->dim[0], .nb = tt_mx_blocks(a->dim[1])};
   p.n_segments = (p.nb + SEGMENT_BLOCKS - 1) / SEGMENT_BLOCKS;
   p.t = cg_tile_product(p.M, p.N, a->dim[1] / 3 + 1, 96, 96);

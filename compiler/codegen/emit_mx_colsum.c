@@ -1,5 +1,6 @@
 /* mx.colsum: column sums of a packed matrix, mx[R,K] -> f32[K]. Runs of 128 rows are summed by themselves into the
  * workspace, then the runs in ascending order: an order fixed by the shape. */
+#include "compiler/codegen/int4.h"
 #include "compiler/codegen/mx_lanes.h"
 
 enum { RUN = 128 };
@@ -55,6 +56,7 @@ static void add_runs(cg_kernel *k, const tt_type *type) {
 
 bool cg_emit_mx_colsum(cg_node *x) {
   const tt_type *type = cg_in_type(x, 0);
+  if (type->format == TT_INT4) return cg_int4_colsum(x);
   cg_kernel *k = cg_kernel_begin(x, "runs");
   if (k) {
     sum_runs(k, type);

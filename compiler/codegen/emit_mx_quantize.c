@@ -5,6 +5,7 @@
  * read twice from L1, with one lane a column, so that maxima and scales need no lane exchange; only the finished codes, 4
  * dwords a column, go through a small buffer to the transposed output. Tasks take rows, which share no output byte. What a
  * block becomes depends on its place and its values alone. */
+#include "compiler/codegen/int4.h"
 #include "compiler/codegen/mx_lanes.h"
 
 typedef struct quantizer {
@@ -232,6 +233,7 @@ static void quantize_from(cg_kernel *k, bool across, int64_t grain, tt_qspec q, 
 }
 
 bool cg_emit_mx_quantize(cg_node *x) {
+  if (cg_out_type(x, 0)->format == TT_INT4) return cg_int4_quantize(x);
   const tt_type *t = cg_in_type(x, 0);
   bool across = tt_node_int(x->g, x->n, TT_A_TRANSPOSED) != 0;
   int64_t rows = tt_type_rows(t), cols = tt_type_last(t), nb = tt_mx_blocks(rows);
@@ -294,6 +296,7 @@ static void requantize(cg_kernel *k, const tt_type *from, int64_t grain) {
 }
 
 bool cg_emit_mx_requantize(cg_node *x) {
+  if (cg_out_type(x, 0)->format == TT_INT4) return cg_int4_requantize(x);
   const tt_type *from = cg_in_type(x, 0);
   int64_t nb = tt_mx_blocks(from->dim[0]), grain = block_grain(nb, from->dim[1]);
   cg_kernel *k = cg_kernel_begin(x, "");
@@ -309,6 +312,7 @@ bool cg_emit_mx_requantize(cg_node *x) {
 
 bool cg_emit_mx_dequantize(cg_node *x) {
   const tt_type *from = cg_in_type(x, 0);
+  if (from->format == TT_INT4) return cg_int4_dequantize(x);
   int64_t R = from->dim[0], K = from->dim[1], grain = cg_grain(R, K / 3 + 1, 1);
   cg_kernel *k = cg_kernel_begin(x, "");
   if (k) {

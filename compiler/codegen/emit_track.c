@@ -1,6 +1,7 @@
 /* The instruments. Counting is scalar: a task counts one operand into a table of its own, which is rare work beside a
  * training step. Counts are integers until the end, so that they stay exact beyond 2^24. */
 #include <math.h>
+#include "compiler/codegen/int4.h"
 #include "compiler/codegen/mx_lanes.h"
 #include "compiler/codegen/rows.h"
 
@@ -94,23 +95,43 @@ bool cg_emit_arg_max(cg_node *x) {
 
 /* ---- mx.census ---- */
 
-/* Rows, blocks of a row, elements of a row, and the scales' offset of each operand. */
+/* Of each operand: rows, blocks of a row, elements of a row, the scales' offset, how many are E8M0, whether it is INT4. */
+enum { CENSUS_FIELDS = 6 };
 static cg_val census_table(cg_kernel *k) {
   int n = k->x->d->n_in;
-  int64_t *rows = TT_NEW_N(k->c->arena, int64_t, 4 * n);
+  int64_t *rows = TT_NEW_N(k->c->arena, int64_t, CENSUS_FIELDS * n);
   for (int i = 0; i < n; i++) {
     const tt_type *t = cg_in_type(k->x, i);
-    const int64_t row[4] = {t->dim[0], tt_mx_blocks(t->dim[1]), t->dim[1], (int64_t)tt_mx_scale_offset(t)};
-    for (int f = 0; f < 4; f++) rows[4 * i + f] = row[f];
+    int64_t nb = tt_mx_blocks(t->dim[1]), int4 = t->format == TT_INT4;
+    const int64_t row[CENSUS_FIELDS] = {
+        t->dim[0], nb, t->dim[1], (int64_t)tt_mx_scale_offset(t), int4 ? 0 : t->dim[0] * nb, int4};
+    for (int f = 0; f < CENSUS_FIELDS; f++) rows[CENSUS_FIELDS * i + f] = row[f];
   }
-  return cg_table(k->c, rows, 4 * n);
+  return cg_table(k->c, rows, CENSUS_FIELDS * n);
+}
+
+/* The number of a nibble's magnitude; INT4 is in two's complement, where the unused -8 counts as 7. */
+static cg_val magnitude_code(cg_ctx *c, cg_val nibble, cg_val int4) {
+  cg_val mx = cg_and(c, nibble, cg_i64(c, CODES - 1)), value = cg_sub(c, cg_xor(c, nibble, cg_i64(c, 8)), cg_i64(c, 8));
+  cg_val size = cg_min(c, cg_max(c, value, cg_neg(c, value)), cg_i64(c, CODES - 1));
+  return cg_select(c, int4, size, mx);
+}
+
+/* The exponent of INT4's one scale takes the place of a scale byte. */
+static void count_int4_scale(cg_ctx *c, cg_val scales, cg_val at, cg_val int4) {
+  cg_if f;
+  cg_if_begin(c, &f, int4);
+  cg_val exponent = cg_and(c, cg_shr(c, cg_load(c, c->i32, at, 4), cg_i32(c, 23)), cg_i32(c, SCALES - 1));
+  count_one(c, scales, LLVMBuildZExt(c->b, exponent, c->i64, ""));
+  cg_if_end(&f);
 }
 
 static void census(cg_kernel *k) {
   cg_ctx *c = k->c;
-  cg_val table = census_table(k), field[4], a = cg_operand(k, k->task);
-  for (int f = 0; f < 4; f++)
-    field[f] = cg_load(c, c->i64, cg_gep(c, c->i64, table, cg_add(c, cg_mul(c, k->task, cg_i64(c, 4)), cg_i64(c, f))), 8);
+  cg_val field[CENSUS_FIELDS], a = cg_operand(k, k->task);
+  cg_val table = cg_gep(c, c->i64, census_table(k), cg_mul(c, k->task, cg_i64(c, CENSUS_FIELDS)));
+  for (int f = 0; f < CENSUS_FIELDS; f++) field[f] = cg_load(c, c->i64, cg_addr(c, c->i64, table, f), 8);
+  cg_val int4 = cg_icmp(c, LLVMIntNE, field[5], cg_i64(c, 0));
   uint64_t after = ((uint64_t)(k->x->d->n_in * CODES) * 8 + 63) / 64 * 64;
   cg_val codes = counters(k, 0, CODES), scales = counters(k, after, SCALES);
   cg_loop r, i, b;
@@ -119,10 +140,11 @@ static void census(cg_kernel *k) {
   cg_loop_begin(c, &i, cg_i64(c, 0), field[2], 1, 0, NULL);
   cg_val byte = LLVMBuildZExt(c->b, cg_load(c, c->i8, cg_gep_bytes(c, row, cg_shr(c, i.i, cg_i64(c, 1))), 1), c->i64, "");
   cg_val nibble = cg_shr(c, byte, cg_mul(c, cg_and(c, i.i, cg_i64(c, 1)), cg_i64(c, 4)));
-  count_one(c, codes, cg_and(c, nibble, cg_i64(c, CODES - 1)));
+  count_one(c, codes, magnitude_code(c, cg_and(c, nibble, cg_i64(c, 15)), int4));
   cg_loop_end(&i, NULL);
   cg_loop_end(&r, NULL);
-  cg_loop_begin(c, &b, cg_i64(c, 0), cg_mul(c, field[0], field[1]), 1, 0, NULL);
+  count_int4_scale(c, scales, cg_gep_bytes(c, a, field[3]), int4);
+  cg_loop_begin(c, &b, cg_i64(c, 0), field[4], 1, 0, NULL);
   cg_val scale = cg_load(c, c->i8, cg_gep_bytes(c, cg_gep_bytes(c, a, field[3]), b.i), 1);
   count_one(c, scales, LLVMBuildZExt(c->b, scale, c->i64, ""));
   cg_loop_end(&b, NULL);
@@ -149,7 +171,8 @@ typedef struct cells {
 } cells;
 
 static cells cells_of(tt_format format) {
-  static const double values[TT_FORMAT_COUNT][8] = {{0, 0.5, 1, 1.5, 2, 3, 4, 6}, {0, 0.25, 0.5, 1, 2, 4, 8, 16}};
+  static const double values[TT_FORMAT_COUNT][8] = {
+      {0, 0.5, 1, 1.5, 2, 3, 4, 6}, {0, 0.25, 0.5, 1, 2, 4, 8, 16}, {0, 1, 2, 3, 4, 5, 6, 7}};
   const double *v = values[format];
   cells z;
   for (int i = 1; i < 8; i++) z.cut[i] = (v[i - 1] + v[i]) / 2;
@@ -208,8 +231,39 @@ static void confidence_rows(cg_kernel *k, int64_t rows, int64_t K, int64_t grain
   cg_loop_end(&row, NULL);
 }
 
+typedef struct int4_elements {
+  cg_kernel *k;
+  cells z;
+  cg_val scale; /* vf */
+} int4_elements;
+
+static void int4_confidence_body(void *u, cg_val i, cg_val n) {
+  int4_elements *e = u;
+  cg_ctx *c = e->k->c;
+  cg_val y = cg_div(c, cg_abs(c, cg_load_n(c, cg_gep(c, c->f32, cg_in(e->k, 0), i), n, cg_vf(c, 0))), e->scale);
+  cg_store_n(c, confidence(c, &e->z, y), cg_gep(c, c->f32, cg_out(e->k, 0), i), n);
+}
+
+/* INT4's scale is the whole tensor's, so its largest element comes first. */
+static bool int4_confidence(cg_node *x) {
+  int64_t n = tt_type_count(cg_in_type(x, 0)), grain = cg_grain(n, 1, 64);
+  cg_int4_launch_max(x);
+  cg_kernel *k = cg_kernel_begin(x, "confidence");
+  if (k) {
+    cg_val saved = k->c->target->denormals_keep(k->c);
+    int4_elements e = {.k = k, .z = cells_of(TT_INT4), .scale = cg_splat(k->c, cg_int4_scale(k), k->c->W)};
+    cg_range r = cg_task_range(k, n, grain);
+    cg_each(k->c, r.begin, r.end, int4_confidence_body, &e);
+    k->c->target->denormals_restore(k->c, saved);
+    cg_kernel_end(k);
+  }
+  cg_launch(x, "confidence", (n + grain - 1) / grain);
+  return true;
+}
+
 bool cg_emit_mx_confidence(cg_node *x) {
   const tt_type *t = cg_in_type(x, 0);
+  if (tt_node_qspec(x->g, x->n, TT_A_Q).format == TT_INT4) return int4_confidence(x);
   int64_t rows = tt_type_rows(t), K = tt_type_last(t), grain = cg_grain(rows, K, 1);
   cg_kernel *k = cg_kernel_begin(x, "");
   if (k) {

@@ -7,7 +7,7 @@
 
 enum { ROWS = 256, COLS = 1056, ROUNDS = 10 };
 
-static const double grids[TT_FORMAT_COUNT][8] = {{0, 0.5, 1, 1.5, 2, 3, 4, 6}, {0, 0.25, 0.5, 1, 2, 4, 8, 16}};
+static const double grids[TT_MX_FORMATS][8] = {{0, 0.5, 1, 1.5, 2, 3, 4, 6}, {0, 0.25, 0.5, 1, 2, 4, 8, 16}};
 
 /* The smallest scale at which nothing in the block is beyond the grid. */
 static int searched_scale(tt_format f, const float *w) {
@@ -93,7 +93,7 @@ static void ema_codes_equal_a_search(void **state) {
   (void)state;
   uint32_t r = 17;
   for (const char *const *target = jit_targets(); *target; target++)
-    for (int f = 0; f < TT_FORMAT_COUNT; f++) check((tt_format)f, *target, &r);
+    for (int f = 0; f < TT_MX_FORMATS; f++) check((tt_format)f, *target, &r);
 }
 
 int main(void) {

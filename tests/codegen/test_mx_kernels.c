@@ -75,7 +75,7 @@ static void check_quantize(tt_qspec q, bool across, int64_t rows, int64_t cols, 
 
 static void each_setting(void (*check)(tt_qspec, const char *)) {
   for (const char *const *target = jit_targets(); *target; target++)
-    for (unsigned i = 0; i < TT_FORMAT_COUNT * TT_SCALE_COUNT * TT_ROUNDING_COUNT; i++) {
+    for (unsigned i = 0; i < TT_MX_FORMATS * TT_MX_SCALES * TT_ROUNDING_COUNT; i++) {
       tt_qspec q = {.on = true, .format = i & 1, .scale = i >> 1 & 1, .rounding = (uint8_t)(i >> 2)};
       check(q, *target);
     }
@@ -178,7 +178,7 @@ static void check_colsum(tt_format format, const char *target) {
 static void test_back(void **state) {
   (void)state;
   for (const char *const *target = jit_targets(); *target; target++)
-    for (int format = 0; format < TT_FORMAT_COUNT; format++) {
+    for (int format = 0; format < TT_MX_FORMATS; format++) {
       check_dequantize((tt_format)format, *target);
       check_colsum((tt_format)format, *target);
     }

@@ -51,7 +51,7 @@ static void begins_at_a_step(sweep *s, int rows, int cols) {
 
 static void requantize(sweep *s, tt_qspec q, int rows, int cols) {
   if (q.rounding == TT_EMA) return; /* of latent weights only */
-  for (int from = 0; from < TT_FORMAT_COUNT; from++) {
+  for (int from = 0; from < TT_MX_FORMATS; from++) {
     tt_attr a[2] = {tt_attr_qspec(TT_A_Q, q), tt_attr_int(TT_A_TENSOR, 3)};
     sweep_begin(s);
     sweep_in(s, tt_type_mx((tt_format)from, rows, cols), 90, 150);
@@ -61,8 +61,8 @@ static void requantize(sweep *s, tt_qspec q, int rows, int cols) {
 }
 
 static void quantizers(sweep *s) {
-  for (int f = 0; f < TT_FORMAT_COUNT; f++)
-    for (int scale = 0; scale < TT_SCALE_COUNT; scale++)
+  for (int f = 0; f < TT_MX_FORMATS; f++)
+    for (int scale = 0; scale < TT_MX_SCALES; scale++)
       for (int rounding = 0; rounding < TT_ROUNDING_COUNT; rounding++) {
         tt_qspec q = {true, (uint8_t)f, (uint8_t)scale, (uint8_t)rounding, TT_DIRECT};
         quantize(s, q, 40, 33);
@@ -116,7 +116,7 @@ void sweep_mx(sweep *s) {
   quantizers(s);
   begins_at_a_step(s, 40, 70);
   extremes(s);
-  for (int f = 0; f < TT_FORMAT_COUNT; f++) {
+  for (int f = 0; f < TT_MX_FORMATS; f++) {
     columns(s, (tt_format)f, 7, 40);
     columns(s, (tt_format)f, 300, 192);
   }

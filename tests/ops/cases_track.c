@@ -40,8 +40,8 @@ void sweep_track(sweep *s) {
   histogram(s, 0, 32, 2);
   histogram(s, -3, 5, 1);
   arg_max(s);
-  for (int f = 0; f < TT_FORMAT_COUNT; f++)
-    for (int scale = 0; scale < TT_SCALE_COUNT; scale++) {
+  for (int f = 0; f < TT_MX_FORMATS; f++)
+    for (int scale = 0; scale < TT_MX_SCALES; scale++) {
       confidence(s, (tt_format)f, (tt_scale_rule)scale, 40, 33);
       confidence(s, (tt_format)f, (tt_scale_rule)scale, 64, 96);
     }

@@ -54,6 +54,11 @@ static void fill_mx(sweep *s, tt_tensor *t, double lo, double hi) {
     unsigned low = (unsigned)sweep_random(s, 0, 16), high = (unsigned)sweep_random(s, 0, 16);
     t->mx[i] = (uint8_t)((k < K ? low : 0) | (k + 1 < K ? high << 4 : 0));
   }
+  if (t->type.format == TT_INT4) { /* one scale, with an exponent in [lo, hi) */
+    uint32_t bits = (uint32_t)sweep_random(s, lo, hi) << 23 | (uint32_t)sweep_random(s, 0, 0x800000);
+    memcpy(t->mx + tt_mx_scale_offset(&t->type), &bits, sizeof bits);
+    return;
+  }
   for (int64_t i = 0; i < rows * blocks; i++)
     t->mx[tt_mx_scale_offset(&t->type) + (size_t)i] = (uint8_t)sweep_random(s, lo, hi);
 }

@@ -47,5 +47,6 @@ void sweep_attention(sweep *s);
 void sweep_optimizer(sweep *s);
 void sweep_products(sweep *s); /* matmul, linear */
 void sweep_mx(sweep *s);       /* mx.*, bit for bit */
+void sweep_int4(sweep *s);     /* mx.* of per-tensor INT4, bit for bit */
 void sweep_track(sweep *s);    /* instruments */
 #endif

@@ -30,6 +30,7 @@ static void sweep_target(const char *spec) {
   sweep_optimizer(&s);
   sweep_products(&s);
   sweep_mx(&s);
+  sweep_int4(&s);
   sweep_track(&s);
   for (int i = 0; i < TT_OP_COUNT; i++)
     if (strcmp(rows[i].emit, "none") != 0 && !s.seen[i]) {
