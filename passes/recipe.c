@@ -24,8 +24,8 @@ static const char *const selects[] = {"none", "block-linears", "all-linears", "p
 static const char *const controls[] = {"none", "ema", "dampen", "freeze", "qramping", NULL};
 static const char *const last_or_block[] = {"last", NULL};
 static const char *const epochs_or_steps[] = {"epoch", NULL};
-static const char *const formats[] = {"e2m1", "e3m0", NULL};
-static const char *const scales[] = {"ceil", "floor", NULL};
+static const char *const formats[] = {"e2m1", "e3m0", "int4", NULL};
+static const char *const scales[] = {"ceil", "floor", "tensor", NULL};
 static const char *const roundings[] = {"nearest", "stochastic", "ema", NULL};
 static const char *const sources[] = {"direct", "double", NULL};
 static const char *const schedules[] = {"constant", "cosine", NULL};
@@ -378,7 +378,11 @@ static void check_quantizer(const reader *rd, int i) {
   static const char *const what[] = {"activations",         "weights",   "gradients",
                                      "requantized weights", "gradients", "requantized activations"};
   const tt_qspec *q = &rd->r->q[i];
-  if (!q->on || q->rounding != TT_EMA) return;
+  const char *fault = q->on ? tt_qspec_fault(*q) : NULL;
+  if (fault)
+    tt_error(rd->diag, rd->loc, "q%d is %s:%s:%s: %s", i + 1, formats[q->format], scales[q->scale],
+             roundings[q->rounding], fault);
+  if (!q->on || fault || q->rounding != TT_EMA) return;
   if (i != 1)
     tt_error(rd->diag, rd->loc, "q%d.rounding = ema: only q2 can follow a moving average, q%d quantizes %s", i + 1, i + 1,
              what[i]);
@@ -390,6 +394,16 @@ static void check_pair(const reader *rd, int a, int b) {
   if (x->on && y->on && x->format != y->format)
     tt_error(rd->diag, rd->loc, "q%d.format is %s and q%d.format is %s: the two operands of a product must have one format",
              a + 1, formats[x->format], b + 1, formats[y->format]);
+}
+
+/* Quantizers `from` (0: Q1, 1: Q2) of the forward and `to` of the backward, which under double quantization reads its result. */
+static void check_double(const reader *rd, int from, int to) {
+  const tt_qspec *x = &rd->r->q[from], *y = &rd->r->q[to];
+  if (!x->on || !y->on || y->source != TT_DOUBLE || (x->format == TT_INT4) == (y->format == TT_INT4)) return;
+  tt_error(rd->diag, rd->loc,
+           "q%d.source = double with q%d.format = %s and q%d.format = %s: INT4 and MXFP4 are not requantized into one another; "
+           "set q%d.source = direct",
+           to + 1, from + 1, formats[x->format], to + 1, formats[y->format], to + 1);
 }
 
 /* Every control works on the rounding of the forward weight. */
@@ -426,7 +440,14 @@ static void check_layers(const reader *rd) {
     tt_error(rd->diag, rd->loc, "layers.select = pattern needs layers.pattern, a comma list such as *.fc1, *.fc2");
   if (r->layers != TT_LAYERS_PATTERN && pattern)
     tt_error(rd->diag, rd->loc, "layers.pattern is set, but layers.select is %s: set it to pattern", selects[r->layers]);
-  if (r->mx_block != TT_MX_BLOCK)
+  int int4 = 0;
+  for (int i = 6; i > 0; i--)
+    if (r->q[i - 1].on && r->q[i - 1].format == TT_INT4) int4 = i;
+  if (r->mx_block != TT_MX_BLOCK && int4)
+    tt_error(rd->diag, rd->loc,
+             "mx.block is %lld, but q%d.format is int4, which has one scale for the whole tensor and no blocks",
+             (long long)r->mx_block, int4);
+  else if (r->mx_block != TT_MX_BLOCK)
     tt_error(rd->diag, rd->loc, "mx.block is %lld: blocks of MXFP4 have 32 elements (OCP Microscaling Formats v1.0)",
              (long long)r->mx_block);
 }
@@ -439,6 +460,8 @@ static void check_combinations(const reader *rd) {
     check_quantizer(rd, i);
     if (i % 2) check_pair(rd, i - 1, i);
   }
+  check_double(rd, 1, 3);
+  check_double(rd, 0, 5);
   check_control(rd);
   check_layers(rd);
   if (any && r->layers == TT_LAYERS_NONE)

@@ -51,13 +51,18 @@ static bool write_output(tt_session *s, const char *out, bool link, const uint8_
 }
 
 static void summary(const tt_session *s, const char *out, const char *target, double seconds) {
-  int linears = 0;
-  TT_FOR_NODES(tt_module_find_graph(s->module, "forward"), n)
-    linears += tt_nod(tt_module_find_graph(s->module, "forward"), n)->op == TT_OP_MX_GEMM;
+  const tt_graph *g = tt_module_find_graph(s->module, "forward");
+  int linears = 0, int4 = 0;
+  TT_FOR_NODES(g, n) {
+    const tt_node_data *d = tt_nod(g, n);
+    if (d->op != TT_OP_MX_GEMM) continue;
+    linears++;
+    for (int i = 0; i < 2; i++) int4 |= tt_typ(g, d->in[i])->format == TT_INT4;
+  }
   struct stat st = {0};
   stat(out, &st);
-  fprintf(stderr, "%s: recipe %s, %d linears in MXFP4, %s, %.1f MB, %.1f s\n", out, s->recipe->name, linears, target,
-          (double)st.st_size / 1e6, seconds);
+  fprintf(stderr, "%s: recipe %s, %d linears in %s, %s, %.1f MB, %.1f s\n", out, s->recipe->name, linears,
+          int4 ? "INT4" : "MXFP4", target, (double)st.st_size / 1e6, seconds);
 }
 
 int tt_cmd_compile(int argc, char **argv) {

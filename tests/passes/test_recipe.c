@@ -226,6 +226,13 @@ static void refusals(void **state) {
   refuses(f, "q1.source=double", "only q4 and q6");
   refuses(f, "q1=e2m1:ceil:nearest:double", "no quantizer");
   refuses(f, "q1.format=e3m0", "q1.format is e3m0 and q2.format is e2m1");
+  refuses_two(f, "q1.format=int4", "q2.format=int4", "q1 is int4:ceil:nearest: INT4 has one scale for the whole tensor");
+  refuses(f, "q3.scale=tensor", "q3 is e2m1:tensor:stochastic: only INT4 has one scale for the whole tensor");
+  refuses(f, "q1=int4:tensor:nearest", "q1.format is int4 and q2.format is e2m1: the two operands of a product");
+  refuses_two(f, "q2=int4:tensor:ema", "q1=int4:tensor:nearest", "INT4 is rounded to nearest or stochastically: Q-EMA belongs to MXFP4");
+  refuses_two(f, "q1=int4:tensor:nearest", "q2=int4:tensor:nearest", "q4.source = double with q2.format = int4 and q4.format = e2m1");
+  refuses_two(f, "mx.block=16", "q1=int4:tensor:nearest", "mx.block is 16, but q1.format is int4, which has one scale for the whole tensor");
+  refuses(f, "q1=int4:tensor", "no quantizer");
   refuses(f, "q7.format=e2m1", "unknown section [q7]");
   refuses(f, "q.format=e2m1", "unknown section [q]");
   refuses(f, "optimizer.learning-rate=1", "unknown key 'learning-rate' in [optimizer]; it has lr, min-lr");
@@ -244,7 +251,7 @@ static void refusals(void **state) {
 static void file_faults(void **state) {
   fixture *f = *state;
   assert_null(load(f, "tetrajt", 0, NULL));
-  assert_non_null(strstr(f->diag.text, "fp32, microscaling, q1-only"));
+  assert_non_null(strstr(f->diag.text, "fp32, int4-per-tensor, microscaling, q1-only"));
   assert_null(load(f, "/nonexistent/x.ini", 0, NULL));
   assert_non_null(strstr(f->diag.text, "/nonexistent/x.ini: error: cannot read the recipe"));
   assert_null(load_text(f, "[train]\nepochs = 3\nepoch = 4\n\n[trian]\nseed = 1\n"));
