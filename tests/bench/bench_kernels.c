@@ -1,13 +1,12 @@
 /* Speed of generated matrix products, quantizers and whole linear layers at the shapes of DeiT-Tiny, -Small and -Base,
- * interleaved with OpenBLAS's sgemm where the system has one (loaded at run time; it is no dependency), and as shares of
- * what the machine's instructions reach in a loop of nothing else.
+ * interleaved with OpenBLAS's and oneDNN's products where the system has them, and as shares of what the machine's
+ * instructions reach in a loop of nothing else.
  *
  *   bench_kernels [threads] [mx|f32|linear|quant|peaks]... [--quick] [--only TEXT] [--json FILE]
  *
- * Best of several runs; OpenBLAS gets the same number of threads. Medians are over the products of DeiT-T and DeiT-S at
+ * Best of several runs; the libraries get the same number of threads. Medians are over the products of DeiT-T and DeiT-S at
  * 6272 tokens (32 images); --quick leaves out everything else, --only all layers whose name (deit_s.fc1) has not
  * TEXT in it. */
-#include <dlfcn.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,11 +17,9 @@
 #include "runtime/include/trt_calls.h"
 #include "runtime/include/trt_runtime.h"
 #include "tests/bench/report.h"
+#include "tests/bench/rivals.h"
 
 enum { TOKENS = 6272, FEW_TOKENS = 196, REPEATS = 9, SLOW_REPEATS = 3 };
-typedef void sgemm_fn(int order, int ta, int tb, int M, int N, int K, float alpha, const float *a, int lda, const float *b,
-                      int ldb, float beta, float *c, int ldc);
-static sgemm_fn *sgemm;
 static int threads = 1;
 static bool quick;
 static const char *only = "";
@@ -33,15 +30,6 @@ static double now(void) {
   struct timespec t;
   clock_gettime(threads == 1 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &t);
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void load_openblas(void) {
-  void *lib = dlopen("libopenblas.so.0", RTLD_NOW);
-  if (!lib) return;
-  *(void **)&sgemm = dlsym(lib, "cblas_sgemm");
-  void (*set_threads)(int);
-  *(void **)&set_threads = dlsym(lib, "openblas_set_num_threads");
-  if (set_threads) set_threads(threads);
 }
 
 /* A graph being built, then compiled with its operands in place. */
@@ -134,50 +122,33 @@ static double run_once(const op_case *t) {
   return now() - start;
 }
 
-/* Written, because untouched pages are all the same page of zeros, which would never leave the cache. */
-static float *filled(int64_t n) {
-  float *x = malloc((size_t)n * sizeof *x);
-  TT_ASSERT(x != NULL);
-  for (int64_t i = 0; i < n; i++) x[i] = (float)(i % 251) / 251;
-  return x;
-}
-
-/* What OpenBLAS does meanwhile: op(a) op(b) of shapes (M,K) and (K,N) as stored by rows. */
-typedef struct rival {
-  int M, N, K, ta, tb;
-  float *a, *b, *c;
-} rival;
-
-static rival open_rival(int M, int N, int K, int ta, int tb) {
-  rival r = {M, N, K, ta, tb, NULL, NULL, NULL};
-  r.a = filled((int64_t)M * K), r.b = filled((int64_t)N * K), r.c = filled((int64_t)M * N);
-  return r;
-}
-
-static void close_rival(rival *r) { free(r->a), free(r->b), free(r->c); }
-
-static double run_rivals(const rival *r, int n) {
+static double run_rivals(bench_library library, const bench_rival *r, int n) {
   double start = now();
-  for (; n > 0; n--, r++)
-    sgemm(101, 111 + r->ta, 111 + r->tb, r->M, r->N, r->K, 1, r->a, r->ta ? r->M : r->K, r->b, r->tb ? r->K : r->N, 0, r->c,
-          r->N);
+  for (; n > 0; n--, r++) bench_run_rival(library, r);
   return now() - start;
 }
 
-/* The case against n rivals, alternately; fills the row's times, reports it and closes everything. `work`: operations (or
- * bytes) of the case, for its share of `peak` (1e9 a second). */
-static void compare(bench_row row, op_case *t, rival *rivals, int n, double work, double peak) {
-  double ours = 1e9, theirs = 1e9;
+/* The case against n rivals' products (int8 ones where the case is not float32), alternately; fills the row's times,
+ * reports it and closes everything. `work`: operations (or bytes) of the case, for its share of `peak` (1e9 a second). */
+static void compare(bench_row row, op_case *t, bench_rival *rivals, int n, double work, double peak) {
+  double ours = 1e9, theirs[RIVAL_COUNT];
   int repeats = work > 2e10 ? SLOW_REPEATS : REPEATS;
+  bool against[RIVAL_COUNT];
+  for (int k = 0; k < RIVAL_COUNT; k++) {
+    theirs[k] = 1e9;
+    against[k] = n > 0 && bench_has_rival((bench_library)k) && (k != RIVAL_ONEDNN_INT8 || strcmp(row.kind, "f32") != 0);
+  }
   for (int i = 0; i < repeats; i++) {
     ours = fmin(ours, run_once(t));
-    if (sgemm && n) theirs = fmin(theirs, run_rivals(rivals, n));
+    for (int k = 0; k < RIVAL_COUNT; k++)
+      if (against[k]) theirs[k] = fmin(theirs[k], run_rivals((bench_library)k, rivals, n));
   }
   row.ours_ms = 1e3 * ours;
-  if (sgemm && n) row.openblas_ms = 1e3 * theirs;
+  for (int k = 0; k < RIVAL_COUNT; k++)
+    if (against[k]) row.rival_ms[k] = 1e3 * theirs[k];
   if (peak > 0) row.share = work / ours * 1e-9 / peak;
   bench_add(&row);
-  for (int i = 0; i < n; i++) close_rival(&rivals[i]);
+  for (int i = 0; i < n; i++) bench_close_rival(&rivals[i]);
   close_case(t);
 }
 
@@ -198,7 +169,7 @@ static void bench_mx(const place *p, const char *product, int M, int N, int K) {
   op_case t = open_case();
   tt_value in[2] = {input(&t, tt_type_mx(TT_E2M1, M, K)), input(&t, tt_type_mx(TT_E2M1, N, K))};
   compile(&t, add(&t, TT_OP_MX_GEMM, 2, in, 0, NULL));
-  rival r = open_rival(M, N, K, 0, 1);
+  bench_rival r = bench_open_rival(M, N, K, 0, 1);
   compare(row_of("mx", p, product, M, N, K), &t, &r, 1, 2.0 * M * N * K, peaks.vnni_gops);
 }
 
@@ -209,7 +180,7 @@ static void bench_f32(const place *p, const char *product, int M, int N, int K, 
   tt_attr attrs[2] = {tt_attr_int(TT_A_TRANS_A, ta), tt_attr_int(TT_A_TRANS_B, tb)};
   tt_value in[2] = {input(&t, a), input(&t, b)};
   compile(&t, add(&t, TT_OP_MATMUL, 2, in, 2, attrs));
-  rival r = open_rival(M, N, K, ta, tb);
+  bench_rival r = bench_open_rival(M, N, K, ta, tb);
   compare(row_of("f32", p, product, M, N, K), &t, &r, 1, 2.0 * M * N * K, peaks.fma_gflops);
 }
 
@@ -251,7 +222,7 @@ static void bench_linear(const place *p) {
   tt_value dw = add(&t, TT_OP_MX_GEMM, 2, (tt_value[]){q5, q6}, 0, NULL);
   add(&t, TT_OP_MX_COLSUM, 1, &q3, 0, NULL);
   compile(&t, dw);
-  rival r[3] = {open_rival(N, C, D, 0, 1), open_rival(N, D, C, 0, 0), open_rival(C, D, N, 1, 0)};
+  bench_rival r[3] = {bench_open_rival(N, C, D, 0, 1), bench_open_rival(N, D, C, 0, 0), bench_open_rival(C, D, N, 1, 0)};
   compare(row_of("linear", p, "", N, C, D), &t, r, 3, 6.0 * N * C * D, peaks.vnni_gops);
 }
 
@@ -375,7 +346,7 @@ int main(int argc, char **argv) {
       modes[n++] = argv[i];
   }
   if (n == 0) modes[n++] = "all";
-  load_openblas();
+  bench_load_rivals(threads);
   measure_peaks();
   for (int i = 0; i < n; i++) {
     if (run_mode(modes[i])) continue;
