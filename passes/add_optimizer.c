@@ -37,9 +37,9 @@ static void choose_decay(tt_graph *g, bool all) {
   for (size_t i = 0; i < m->vars.count; i++) m->vars.data[i].decay = all && m->vars.data[i].role == TT_VAR_PARAM;
   TT_FOR_NODES(g, n) {
     const tt_node_data *d = tt_nod(g, n);
-    if (d->op == TT_OP_LINEAR || d->op == TT_OP_CONV || d->op == TT_OP_MX_GEMM || d->op == TT_OP_MATMUL)
-      mark_decay(g, d->in[1]);
-    if (d->op == TT_OP_MATMUL) mark_decay(g, d->in[0]);
+    unsigned flags = tt_ops[d->op].flags;
+    if (flags & TT_WEIGHT0) mark_decay(g, d->in[0]);
+    if (flags & TT_WEIGHT1) mark_decay(g, d->in[1]);
   }
 }
 

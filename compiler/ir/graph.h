@@ -16,7 +16,7 @@ typedef uint32_t tt_value;
 typedef uint32_t tt_node;
 #define TT_NONE UINT32_MAX
 
-enum { TT_PLAIN = 0, TT_EW = 1, TT_COMM = 2, TT_STOCH = 4, TT_ALIAS = 8, TT_INPLACE = 16 };
+enum { TT_PLAIN = 0, TT_EW = 1, TT_COMM = 2, TT_STOCH = 4, TT_ALIAS = 8, TT_INPLACE = 16, TT_WEIGHT0 = 32, TT_WEIGHT1 = 64 };
 typedef enum {
 #define TT_OP(id, ...) TT_OP_##id,
 #include "compiler/ir/ops.def"
