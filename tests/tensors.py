@@ -1,4 +1,4 @@
-"""Safetensors files for the end-to-end tests: make a batch, compare two files. Needs numpy alone.
+"""Safetensors files for the tests: read and write them, make a batch, compare two files. Needs numpy alone.
 
   tensors.py batch OUT --shape 2,1,28,28 --classes 10 [--seed 1]
   tensors.py compare GOT WANT --tolerance 1e-5 [--only PREFIX]    norm-wise relative error of every tensor of WANT
@@ -10,20 +10,20 @@ import sys
 
 import numpy as np
 
-TYPES = {"F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8"}
+TYPES = {"F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8", "U8": "|u1", "BOOL": "|b1"}
 
 
 def load(path):
+    """The tensors by name, and the file's metadata."""
     with open(path, "rb") as f:
         data = f.read()
     (n,) = struct.unpack("<Q", data[:8])
     header, out = json.loads(data[8:8 + n]), {}
+    meta = header.pop("__metadata__", {})
     for name, t in header.items():
-        if name == "__metadata__":
-            continue
         begin, end = (8 + n + x for x in t["data_offsets"])
         out[name] = np.frombuffer(data[begin:end], TYPES[t["dtype"]]).reshape(t["shape"])
-    return out
+    return out, meta
 
 
 def save(path, tensors):
@@ -47,7 +47,7 @@ def batch(a):
 
 
 def compare(a):
-    got, want, worst, count = load(a.got), load(a.want), 0.0, 0
+    got, want, worst, count = load(a.got)[0], load(a.want)[0], 0.0, 0
     for name, w in want.items():
         if not name.startswith(a.only):
             continue

@@ -7,11 +7,11 @@
 MODEL is best what `TRAINER export` writes: there every parameter is an initializer of its own. The output holds loss,
 logits and grad:NAME for every parameter (see is_parameter) that the loss depends on, in the initializer's layout.
 --compare prints the relative error |ours - reference| / |reference| (2-norm) of every tensor of `TRAINER grad`'s output
-and fails above --tolerance. Needs torch >= 1.13, numpy and onnx; nothing of tetrac.
+and fails above --tolerance. Needs torch >= 1.13, numpy and onnx.
 """
 import argparse
 import json
-import struct
+import os
 import sys
 
 import numpy as np
@@ -19,35 +19,10 @@ import onnx
 import torch
 from onnx import helper, numpy_helper
 
-ST_TYPES = {"F32": np.float32, "F64": np.float64, "I32": np.int32, "I64": np.int64, "U8": np.uint8, "BOOL": np.bool_}
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
+import tensors  # noqa: E402
+
 MAX_INT = 2**63 - 1
-
-
-def read_safetensors(path):
-    with open(path, "rb") as f:
-        (length,) = struct.unpack("<Q", f.read(8))
-        header = json.loads(f.read(length))
-        data = f.read()
-    meta = header.pop("__metadata__", {})
-    tensors = {}
-    for name, entry in header.items():
-        begin, end = entry["data_offsets"]
-        tensors[name] = np.frombuffer(data[begin:end], ST_TYPES[entry["dtype"]]).reshape(entry["shape"])
-    return tensors, meta
-
-
-def write_safetensors(path, tensors):
-    names = {np.dtype(v): k for k, v in ST_TYPES.items()}
-    header, blobs, at = {}, [], 0
-    for name, x in tensors.items():
-        blob = np.ascontiguousarray(x).tobytes()
-        header[name] = {"dtype": names[x.dtype], "shape": list(x.shape), "data_offsets": [at, at + len(blob)]}
-        blobs.append(blob)
-        at += len(blob)
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with open(path, "wb") as f:
-        f.write(struct.pack("<Q", len(text)) + text + b"".join(blobs))
 
 
 def to_torch(array):
@@ -272,7 +247,7 @@ def step(model, images, labels, smoothing):
 
 
 def compare(ours_path, reference, tolerance):
-    ours, meta = read_safetensors(ours_path)
+    ours, meta = tensors.load(ours_path)
     transposed = set(json.loads(meta.get("tetrac.transposed", "[]")))
     worst, missing = 0.0, [n for n in reference if n not in ours]
     # Gradients that cancel to zero (a key's bias) are rounding noise on both sides: below float32's resolution of all of
@@ -309,15 +284,15 @@ def main():
     if args.write_batch:
         rng = np.random.default_rng(args.seed)
         shape = model.input_shape(int(args.write_batch[0]))
-        write_safetensors(args.write_batch[1], {"images": rng.standard_normal(shape).astype(np.float32),
-                                                "labels": rng.integers(0, args.classes, shape[0]).astype(np.int32)})
+        tensors.save(args.write_batch[1], {"images": rng.standard_normal(shape).astype(np.float32),
+                                           "labels": rng.integers(0, args.classes, shape[0]).astype(np.int32)})
         return 0
     if not args.batch:
         p.error("--batch or --write-batch is needed")
-    batch, _ = read_safetensors(args.batch)
+    batch, _ = tensors.load(args.batch)
     reference = step(model, batch["images"], batch["labels"], args.smoothing)
     if args.out:
-        write_safetensors(args.out, reference)
+        tensors.save(args.out, reference)
     return compare(args.compare, reference, args.tolerance) if args.compare else 0
 
 
