@@ -86,37 +86,16 @@ typedef struct arow {
   cg_val x, y;        /* rows of length d */
 } arow;
 
-static void max_terms(void *u, cg_val i, cg_val n, cg_val *terms) {
-  arow *r = u;
-  terms[0] = cg_cols(r->c, r->s, i, n);
-}
-
-static void exp_terms(void *u, cg_val i, cg_val n, cg_val *terms) {
-  arow *r = u;
-  terms[0] = cg_exp(r->c, cg_sub(r->c, cg_cols(r->c, r->s, i, n), r->a));
-  cg_store_n(r->c, terms[0], cg_gep(r->c, r->c->f32, r->s, i), n);
-}
-
 /* Rows of the tile become exp(s - max); lse = max + log(sum), 1 / sum to scratch. */
 static void exponentiate(attn *a, cg_val first, int64_t M) {
   cg_ctx *c = a->c;
-  cg_val t = tile(a, 0), sums = cg_scratch(a->k, a->sums_at, (uint64_t)block_rows(a) * 4), max, sum;
-  cg_val zero = cg_i64(c, 0), end = cg_i64(c, a->N);
+  cg_val t = tile(a, 0), sums = cg_scratch(a->k, a->sums_at, (uint64_t)block_rows(a) * 4), max;
   cg_loop l;
-  cg_loop_begin(c, &l, zero, cg_i64(c, M), 1, 0, NULL);
-  arow r = {.c = c, .s = offset_rows(a, t, l.i, a->ld)};
-  cg_fold(c, zero, end, 1, (cg_reduce_op[]){CG_MAX}, max_terms, &r, &max);
-  r.a = cg_splat(c, max, c->W);
-  cg_fold(c, zero, end, 1, (cg_reduce_op[]){CG_SUM}, exp_terms, &r, &sum);
+  cg_loop_begin(c, &l, cg_i64(c, 0), cg_i64(c, M), 1, 0, NULL);
+  cg_val row = offset_rows(a, t, l.i, a->ld), sum = cg_row_exp(c, row, row, cg_i64(c, a->N), &max);
   cg_store_f32(c, cg_add(c, max, cg_log(c, sum)), a->lse, cg_add(c, first, l.i));
   cg_store_f32(c, cg_div(c, cg_f32(c, 1), sum), sums, l.i);
   cg_loop_end(&l, NULL);
-}
-
-static void scale_body(void *u, cg_val i, cg_val n) {
-  arow *r = u;
-  cg_val v = cg_mul(r->c, cg_cols(r->c, r->x, i, n), r->a);
-  cg_store_n(r->c, v, cg_gep(r->c, r->c->f32, r->x, i), n);
 }
 
 static void normalise(attn *a, cg_val o, int64_t M) {
@@ -124,8 +103,8 @@ static void normalise(attn *a, cg_val o, int64_t M) {
   cg_val sums = cg_scratch(a->k, a->sums_at, (uint64_t)block_rows(a) * 4);
   cg_loop l;
   cg_loop_begin(c, &l, cg_i64(c, 0), cg_i64(c, M), 1, 0, NULL);
-  arow r = {.c = c, .x = offset_rows(a, o, l.i, a->H * a->d), .a = cg_splat(c, cg_load_f32(c, sums, l.i), c->W)};
-  cg_each(c, cg_i64(c, 0), cg_i64(c, a->d), scale_body, &r);
+  cg_val row = offset_rows(a, o, l.i, a->H * a->d);
+  cg_row_scale(c, row, cg_i64(c, a->d), cg_load_f32(c, sums, l.i));
   cg_loop_end(&l, NULL);
 }
 

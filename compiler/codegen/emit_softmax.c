@@ -2,39 +2,12 @@
  * Gradient: dx = y (dy - sum(dy y)). */
 #include "compiler/codegen/rows.h"
 
-typedef struct srow {
-  cg_ctx *c;
-  cg_val x, y, out; /* rows */
-  cg_val a;         /* vf: the maximum, 1 / sum, or the dot product */
-} srow;
-
-static void max_terms(void *u, cg_val i, cg_val n, cg_val *terms) {
-  srow *s = u;
-  terms[0] = cg_cols(s->c, s->x, i, n);
-}
-
-static void exp_terms(void *u, cg_val i, cg_val n, cg_val *terms) {
-  srow *s = u;
-  terms[0] = cg_exp(s->c, cg_sub(s->c, cg_cols(s->c, s->x, i, n), s->a));
-  cg_store_n(s->c, terms[0], cg_gep(s->c, s->c->f32, s->out, i), n);
-}
-
-static void scale_body(void *u, cg_val i, cg_val n) {
-  srow *s = u;
-  cg_val v = cg_mul(s->c, cg_cols(s->c, s->out, i, n), s->a);
-  cg_store_n(s->c, v, cg_gep(s->c, s->c->f32, s->out, i), n);
-}
-
 static void softmax_row(cg_kernel *k, void *u, cg_val r) {
   cg_ctx *c = k->c;
   int64_t D = *(int64_t *)u;
-  srow s = {.c = c, .x = cg_row(c, cg_in(k, 0), r, D), .out = cg_row(c, cg_out(k, 0), r, D)};
-  cg_val max, sum, zero = cg_i64(c, 0), end = cg_i64(c, D);
-  cg_fold(c, zero, end, 1, (cg_reduce_op[]){CG_MAX}, max_terms, &s, &max);
-  s.a = cg_splat(c, max, c->W);
-  cg_fold(c, zero, end, 1, (cg_reduce_op[]){CG_SUM}, exp_terms, &s, &sum);
-  s.a = cg_splat(c, cg_div(c, cg_f32(c, 1), sum), c->W);
-  cg_each(c, zero, end, scale_body, &s);
+  cg_val out = cg_row(c, cg_out(k, 0), r, D), n = cg_i64(c, D), max;
+  cg_val sum = cg_row_exp(c, cg_row(c, cg_in(k, 0), r, D), out, n, &max);
+  cg_row_scale(c, out, n, cg_div(c, cg_f32(c, 1), sum));
 }
 
 bool cg_emit_softmax(cg_node *x) {
@@ -43,6 +16,12 @@ bool cg_emit_softmax(cg_node *x) {
   cg_emit_rows(x, tt_type_rows(cg_in_type(x, 0)), D, 3, softmax_row, &D);
   return true;
 }
+
+typedef struct srow {
+  cg_ctx *c;
+  cg_val x, y, out; /* rows */
+  cg_val a;         /* vf: the dot product */
+} srow;
 
 static void dot_terms(void *u, cg_val i, cg_val n, cg_val *terms) {
   srow *s = u;

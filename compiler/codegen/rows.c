@@ -8,6 +8,43 @@ cg_val cg_cols(cg_ctx *c, cg_val row, cg_val i, cg_val n) {
   return cg_load_n(c, cg_gep(c, c->f32, row, i), n, cg_vf(c, 0));
 }
 
+typedef struct row_pair {
+  cg_ctx *c;
+  cg_val from, to;
+  cg_val a; /* vf: the maximum, or the factor */
+} row_pair;
+
+static void max_terms(void *u, cg_val i, cg_val n, cg_val *terms) {
+  row_pair *r = u;
+  terms[0] = cg_cols(r->c, r->from, i, n);
+}
+
+static void exp_terms(void *u, cg_val i, cg_val n, cg_val *terms) {
+  row_pair *r = u;
+  terms[0] = cg_exp(r->c, cg_sub(r->c, cg_cols(r->c, r->from, i, n), r->a));
+  cg_store_n(r->c, terms[0], cg_gep(r->c, r->c->f32, r->to, i), n);
+}
+
+cg_val cg_row_exp(cg_ctx *c, cg_val from, cg_val to, cg_val n, cg_val *max) {
+  row_pair r = {.c = c, .from = from, .to = to};
+  cg_val zero = cg_i64(c, 0), sum;
+  cg_fold(c, zero, n, 1, (cg_reduce_op[]){CG_MAX}, max_terms, &r, max);
+  r.a = cg_splat(c, *max, c->W);
+  cg_fold(c, zero, n, 1, (cg_reduce_op[]){CG_SUM}, exp_terms, &r, &sum);
+  return sum;
+}
+
+static void scale_body(void *u, cg_val i, cg_val n) {
+  row_pair *r = u;
+  cg_val v = cg_mul(r->c, cg_cols(r->c, r->to, i, n), r->a);
+  cg_store_n(r->c, v, cg_gep(r->c, r->c->f32, r->to, i), n);
+}
+
+void cg_row_scale(cg_ctx *c, cg_val x, cg_val n, cg_val factor) {
+  row_pair r = {.c = c, .to = x, .a = cg_splat(c, factor, c->W)};
+  cg_each(c, cg_i64(c, 0), n, scale_body, &r);
+}
+
 void cg_emit_rows(cg_node *x, int64_t rows, int64_t D, int64_t cost, cg_row_fn *row, void *u) {
   int64_t grain = cg_grain(rows, D * cost, 1);
   cg_kernel *k = cg_kernel_begin(x, "");
