@@ -93,7 +93,7 @@ static bool put_labels(const trt_model *model, const trt_binding *b, const batch
           err, "%s: label %" PRId64 " of sample %" PRId64 " is out of range, the model has %" PRId64 " classes; correct it",
           batch->path, v, i, b->classes);
   }
-  if (ok) trt_model_set_labels(model, b, labels);
+  if (ok) trt_model_set_labels(model, b, labels, NULL);
   free(labels);
   return ok;
 }

@@ -170,6 +170,7 @@ void trt_data_close(trt_dataset *data) {
     free(data->split[s].labels);
     free(data->split[s].pixels);
   }
+  free(data->made);
   free(data->table);
   *data = (trt_dataset){0};
 }
@@ -226,7 +227,7 @@ static void fill_one(const trt_kargs *args, int64_t task, uint8_t *scratch) {
   const trt_image_shape *s = &data->shape;
   int64_t sample = fill->index[task], bytes = image_bytes(data), plane = s->height * s->width;
   const uint8_t *pixels = data->split[fill->split].pixels;
-  uint8_t *made = pixels ? NULL : trt_alloc((size_t)bytes);
+  uint8_t *made = pixels ? NULL : data->made + task * bytes;
   if (made) trt_data_synthetic_pixels(data, fill->split, sample, made);
   const uint8_t *from = made ? made : pixels + sample * bytes;
   float *to = fill->out + task * bytes;
@@ -239,12 +240,17 @@ static void fill_one(const trt_kargs *args, int64_t task, uint8_t *scratch) {
     else
       for (int64_t i = 0; i < plane; i++) to[c * plane + i] = table[from[c * plane + i]];
   }
-  free(made);
 }
 
 void trt_data_fill(const trt_fill *fill) {
-  trt_fill copy = *fill;
-  void *bufs[] = {&copy};
+  trt_fill part = *fill;
+  void *bufs[] = {&part};
   trt_kargs args = {bufs, NULL};
-  trt_parallel(&args, fill_one, fill->n);
+  int64_t most = fill->data->made ? fill->data->shape.batch : fill->n; /* as many as there is room to make */
+  for (int64_t first = 0; first < fill->n; first += most) {
+    part.index = fill->index + first;
+    part.n = fill->n - first < most ? fill->n - first : most;
+    part.out = fill->out + first * image_bytes(fill->data);
+    trt_parallel(&args, fill_one, part.n);
+  }
 }

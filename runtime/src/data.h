@@ -26,6 +26,7 @@ typedef struct trt_dataset {
   trt_image_shape shape;
   trt_images split[2];      /* by trt_split */
   uint32_t checksum;        /* of labels and pixels: a resumed run must see the same data */
+  uint8_t *made;            /* [batch,C,H,W]: where synthetic pixels are made; else NULL */
   float *table;             /* [C,256]: (byte/255 - mean) / std */
   double mean[16], std[16]; /* of the first 16 channels, for messages */
 } trt_dataset;

@@ -169,6 +169,8 @@ bool trt_data_make_synthetic(trt_dataset *data, int64_t n_train, trt_error *err)
       out->labels[i] = (int32_t)trt_random_below(bits, (uint64_t)data->shape.classes);
     }
   }
+  const trt_image_shape *s = &data->shape;
+  data->made = trt_alloc((size_t)(s->batch * s->channels * s->height * s->width));
   return true;
 }
 

@@ -10,10 +10,7 @@ void trt_load_batch(const trt_model *model, const trt_binding *b, const trt_fill
   copy.out = (float *)(void *)(model->arena + b->images->offset);
   copy.n = b->batch;
   trt_data_fill(&copy);
-  int32_t *labels = trt_alloc((size_t)b->batch * sizeof *labels);
-  for (int64_t i = 0; i < b->batch; i++) labels[i] = fill->data->split[fill->split].labels[fill->index[i]];
-  trt_model_set_labels(model, b, labels);
-  free(labels);
+  trt_model_set_labels(model, b, fill->data->split[fill->split].labels, fill->index);
 }
 
 /* Adds the first n samples of the batch that has just run. */

@@ -229,15 +229,18 @@ void trt_model_set_scalars(const trt_model *model, const trt_binding *b, const t
   put(model, b->bc2, &bc2, sizeof bc2);
 }
 
-void trt_model_set_labels(const trt_model *model, const trt_binding *b, const int32_t *labels) {
+void trt_model_set_labels(const trt_model *model, const trt_binding *b, const int32_t *labels, const int64_t *index) {
   uint8_t *to = model->arena + b->labels->offset;
-  if (!b->soft_labels) {
-    memcpy(to, labels, (size_t)b->batch * 4);
-    return;
+  int32_t *hard = (int32_t *)(void *)to; // [B]
+  float *rows = (float *)(void *)to;     // [B,classes]
+  if (b->soft_labels) memset(rows, 0, b->labels->bytes);
+  for (int64_t i = 0; i < b->batch; i++) {
+    int32_t label = labels[index ? index[i] : i];
+    if (b->soft_labels)
+      rows[i * b->classes + label] = 1.0f;
+    else
+      hard[i] = label;
   }
-  float *rows = (float *)(void *)to; // [B,classes]
-  memset(rows, 0, b->labels->bytes);
-  for (int64_t i = 0; i < b->batch; i++) rows[i * b->classes + labels[i]] = 1.0f;
 }
 
 void trt_model_run(const trt_model *model, const trt_binding *b) {

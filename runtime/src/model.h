@@ -40,8 +40,9 @@ bool trt_model_bind(const trt_model *model, const char *entry, trt_binding *bind
 /* Writes the scalar inputs that the entry has. Every input must be written before each run: the arena is shared. */
 void trt_model_set_scalars(const trt_model *model, const trt_binding *binding, const trt_scalars *scalars);
 void trt_model_run(const trt_model *model, const trt_binding *binding);
-/* Labels as the entry wants them: int32, or a one-hot row for each of the batch's samples. */
-void trt_model_set_labels(const trt_model *model, const trt_binding *binding, const int32_t *labels);
+/* Labels as the entry wants them: int32, or a one-hot row for each of the batch's samples. Sample i has labels[index[i]], or
+ * labels[i] where index is NULL. */
+void trt_model_set_labels(const trt_model *model, const trt_binding *binding, const int32_t *labels, const int64_t *index);
 /* First element of a float32 output; NaN when `tensor` is NULL. */
 float trt_model_scalar(const trt_model *model, const trt_tensor *tensor);
 

@@ -238,7 +238,7 @@ static void soft_labels_are_one_hot(void **state) {
   trt_tensor labels = {.name = "labels", .dtype = TRT_F32, .rank = 2, .dim = {2, 3}, .bytes = sizeof arena};
   trt_model model = {.arena = (uint8_t *)arena};
   trt_binding binding = {.labels = &labels, .batch = 2, .classes = 3, .soft_labels = true};
-  trt_model_set_labels(&model, &binding, (int32_t[]){2, 0});
+  trt_model_set_labels(&model, &binding, (int32_t[]){2, 0}, NULL);
   const float want[6] = {0, 0, 1, 1, 0, 0};
   assert_memory_equal(arena, want, sizeof want);
 }
