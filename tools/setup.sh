@@ -7,6 +7,8 @@ build="gcc libc6-dev cmake ninja-build ccache pkg-config llvm-19-dev protobuf-c-
   libonnx-dev libcjson-dev libinih-dev libcmocka-dev zlib1g-dev graphviz
   dataset-fashion-mnist"
 tests="python3 python3-venv python3-torch libopenblas0-pthread"
+# Trainers for AArch64 are linked and run under emulation in the tests; their zlib comes from the foreign architecture.
+[ "$(dpkg --print-architecture)" = arm64 ] || tests="$tests gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user zlib1g-dev:arm64"
 # torch.compile needs a C++ compiler and Python's headers.
 bench="python3 python3-venv python3-dev g++ libopenblas0-pthread libdnnl2"
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -22,6 +24,7 @@ if [ -n "$missing" ]; then
   sudo=""
   [ "$(id -u)" = 0 ] || sudo=sudo
   echo "setup: installing$missing" >&2
+  case $missing in *:arm64*) $sudo dpkg --add-architecture arm64 ;; esac
   $sudo apt-get update -q >&2
   # shellcheck disable=SC2086
   DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -q --no-install-recommends $missing >&2

@@ -23,15 +23,19 @@ typedef LLVMValueRef cg_val;
 typedef LLVMTypeRef cg_type;
 
 /* Everything that differs between machines. Only target_*.c names a triple or a CPU feature. */
-typedef enum { CG_DOT_VNNI512, CG_DOT_VNNI256, CG_DOT_AVX2, CG_DOT_SDOT, CG_DOT_GENERIC } cg_dot;
+typedef enum { CG_DOT_VNNI512, CG_DOT_VNNI256, CG_DOT_MADD512, CG_DOT_MADD256, CG_DOT_SDOT, CG_DOT_SMULL } cg_dot;
 typedef struct cg_ctx cg_ctx;
 struct cg_target {
+  const struct cg_family *family;
   const char *name, *triple, *cpu, *features;
   int vector_bytes;  /* 64 AVX-512, 32 AVX2, 16 NEON */
   int vector_regs;   /* 32 or 16 */
-  cg_dot dot;        /* u8 x s8 (or s8 x s8) 4-way dot product */
+  cg_dot dot;        /* 4-way dot product of bytes */
+  bool dot_signed;   /* it is s8 x s8 instead of u8 x s8 */
+  bool branch_tails; /* no masked loads and stores: whole vectors take a branch of their own */
+  int mx_vectors;    /* columns of an MX register tile, in vectors */
   int64_t l1_bytes, l2_bytes; /* per core, for blocking */
-  /* acc[i] += sum over j<4 of a_u8[4i+j] * b_s8[4i+j]; vectors of vector_bytes, acc as i32 lanes. */
+  /* acc[i] += sum over j<4 of a[4i+j] * b_s8[4i+j], a u8 or (dot_signed) s8; vectors of vector_bytes, acc as i32 lanes. */
   cg_val (*dot_u8s8)(cg_ctx *c, cg_val acc, cg_val a, cg_val b);
   /* x * 2^n for a vf x and integers n held as floats, rounded once; NULL: done in the exponent field. */
   cg_val (*scale_by_power)(cg_ctx *c, cg_val x, cg_val n);

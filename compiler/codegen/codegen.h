@@ -6,10 +6,13 @@
 #include "compiler/ir/graph.h"
 #include "runtime/include/trt_abi.h"
 
-/* "cpu" (this machine), "cpu:v3", "cpu:v4" (v4 with VNNI), "cpu:v3+avxvnni", "cpu:+avx512f,...", or a triple. */
+/* "cpu" (this machine), "cpu:v3", "cpu:v4" (v4 with VNNI), "cpu:v3+avxvnni", "cpu:+avx512f,...", "aarch64" and "x86_64" likewise,
+ * or a triple. */
 typedef struct cg_target cg_target;
 const cg_target *cg_target_find(const char *spec, tt_arena *arena, tt_diag *diag); /* NULL after a diagnostic */
 const char *cg_target_describe(const cg_target *t); /* triple, CPU, vector width, dot product */
+bool cg_target_runs_here(const cg_target *t);        /* this machine has all of its features */
+const char *cg_target_cross(const cg_target *t);     /* "aarch64-linux-gnu" where it is not this kind of machine, else NULL */
 /* Names and one-line descriptions for `tetrac list targets`; NULL-terminated pairs. */
 const char *const *cg_target_list(void);
 
@@ -31,6 +34,15 @@ typedef struct cg_program {
 /* Emits symbol tetrac_program. LLVM and ASM text declare the image external (it is data, not code). False after diagnostics. */
 bool cg_emit_program(const cg_program *p, const cg_target *t, cg_format format, uint8_t **data, size_t *bytes,
                      tt_arena *arena, tt_diag *diag);
+
+/* One planned graph as an object whose entry is `symbol`, a trt_entry_fn, and the memory that it needs. False after
+ * diagnostics. */
+typedef struct cg_object {
+  uint8_t *data;
+  size_t bytes;
+  uint64_t scratch_bytes, arena_bytes;
+} cg_object;
+bool cg_compile_object(const tt_graph *g, const cg_target *t, const char *symbol, cg_object *out, tt_arena *arena, tt_diag *diag);
 
 /* Compiles one planned graph in memory. run: inputs parallel to g->inputs, vars NULL (initial values) or parallel to
  * module->vars, updated in place; results parallel to g->results. `trt_parallel` is the caller's (linked) runtime, which must

@@ -2,7 +2,7 @@
  *
  * Both operands are decoded from 4 bits into L1/L2 scratch as integers, code values times 2 (E2M1) or 4 (E3M0), which a
  * 4-way u8 x s8 dot product multiplies:
- *   A  u8, offset by the format's largest code so that it is unsigned    [row][block][32]
+ *   A  u8, offset by the format's largest code so that it is unsigned    [row][block][32]   (s8, no offset on Arm)
  *   B  s8, in panels of nr columns                                       [block][8][nr][4]
  * The order of the 32 elements inside a block is free as long as both sides agree; a packed byte holds elements 2j and
  * 2j+1, so the low nibbles of a block's 16 bytes come first, then the high ones: no nibble is ever moved.
@@ -33,16 +33,17 @@ int cg_mx_code_bits(const cg_mx_shape *s) { return format_bits(s->fa) + format_b
 int cg_mx_integer(uint8_t format, int code) {
   return (int)(tt_mx_code_value((tt_format)format, (unsigned)code) * (float)(1 << format_bits(format)));
 }
-int cg_mx_offset(const cg_mx_shape *s) { return cg_mx_integer(s->fa, 7) << cg_mx_shift_a(s); }
-/* A stays below 128, so that it is its own signed form where a machine multiplies s8 by s8; and pairs of products below
- * 2^15, for machines that add them in int16: 2 * 96 * 96. */
+int cg_mx_offset(const cg_mx_shape *s) { return s->offset; }
+/* Pairs of products stay below 2^15, for machines that add them in int16: 2 * 96 * 96. */
 int cg_mx_shift_a(const cg_mx_shape *s) { return s->fa == TT_E2M1 ? 2 : 0; }
 int cg_mx_shift_b(const cg_mx_shape *s) { return s->fb == TT_E2M1 ? 3 : 0; }
 
 cg_mx_shape cg_mx_shape_of(const cg_ctx *c, int64_t nb, int64_t chunk, int64_t rows, uint8_t fa, uint8_t fb) {
   int mr = c->target->vector_regs >= 32 ? MX_MR : 4;
   rows = (rows + mr - 1) / mr * mr;
-  return (cg_mx_shape){.nb = nb, .chunk = chunk, .rows = rows, .mr = mr, .nr = MX_NV * c->W, .fa = fa, .fb = fb};
+  cg_mx_shape s = {.nb = nb, .chunk = chunk, .rows = rows, .mr = mr, .nr = c->target->mx_vectors * c->W, .fa = fa, .fb = fb};
+  s.offset = c->target->dot_signed ? 0 : cg_mx_integer(fa, 7) << cg_mx_shift_a(&s);
+  return s;
 }
 
 cg_mx_layout cg_mx_layout_of(const cg_ctx *c, const cg_mx_shape *s) {

@@ -3,7 +3,7 @@
 #define CG_GEMM_MX_H
 #include "compiler/codegen/gemm.h"
 
-enum { MX_MR = 6, MX_NV = 2 };
+enum { MX_MR = 6 };
 
 /* What is fixed of a product's decoded form. */
 typedef struct cg_mx_shape {
@@ -11,6 +11,7 @@ typedef struct cg_mx_shape {
   int64_t chunk;  /* blocks decoded at a time, even */
   int64_t rows;   /* of A a task decodes */
   int mr, nr;     /* register tile */
+  int offset;     /* added to A's integers, which makes them unsigned where the target's dot product wants that */
   uint8_t fa, fb; /* formats */
 } cg_mx_shape;
 cg_mx_shape cg_mx_shape_of(const cg_ctx *c, int64_t nb, int64_t chunk, int64_t rows, uint8_t fa, uint8_t fb);
@@ -34,7 +35,7 @@ cg_val cg_mx_decode_b(cg_ctx *c, const cg_mx_shape *s); /* (codes, scales, n_blo
  * src, then bias, into out. */
 cg_val cg_mx_panel(cg_ctx *c, const cg_mx_shape *s);
 
-/* Scale byte of 1; a code times 2^bits is an integer, bits for both operands together; what makes A's integers unsigned. */
+/* Scale byte of 1; a code times 2^bits is an integer, bits for both operands together; A's offset. */
 enum { CG_MX_ONE = 127 };
 int cg_mx_integer(uint8_t format, int code);
 /* By how many bits codes may be shifted up to share the scale of the other block of their pair. */

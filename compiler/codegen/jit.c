@@ -47,21 +47,32 @@ void cg_unload(void *handle) {
   if (error) LLVMConsumeError(error);
 }
 
-static bool compile(cg_jit *jit, const cg_target *t, tt_diag *diag) {
-  cg_ctx *c = cg_open(t, jit->arena, diag);
+bool cg_compile_object(const tt_graph *g, const cg_target *t, const char *symbol, cg_object *out, tt_arena *arena, tt_diag *diag) {
+  cg_ctx *c = cg_open(t, arena, diag);
   if (!c) return false;
-  uint8_t *object = NULL;
-  size_t bytes = 0;
-  uint64_t work = cg_plan_bytes(jit->g);
-  bool ok = cg_emit_entry(c, jit->g, "tetrac_entry", work, true) != NULL && cg_write(c, CG_OBJ, &object, &bytes);
-  jit->scratch_bytes = c->scratch_bytes;
-  jit->arena_bytes = work + c->work_bytes;
+  uint64_t work = cg_plan_bytes(g);
+  bool ok = cg_emit_entry(c, g, symbol, work, true) != NULL && cg_write(c, CG_OBJ, &out->data, &out->bytes);
+  out->scratch_bytes = c->scratch_bytes;
+  out->arena_bytes = work + c->work_bytes;
   cg_close(c);
-  if (ok) jit->fn = (trt_entry_fn)(uintptr_t)cg_load_symbol(object, bytes, "tetrac_entry", &jit->handle, diag);
+  return ok;
+}
+
+static bool compile(cg_jit *jit, const cg_target *t, tt_diag *diag) {
+  cg_object o;
+  TT_TRY(cg_compile_object(jit->g, t, "tetrac_entry", &o, jit->arena, diag));
+  jit->scratch_bytes = o.scratch_bytes;
+  jit->arena_bytes = o.arena_bytes;
+  jit->fn = (trt_entry_fn)(uintptr_t)cg_load_symbol(o.data, o.bytes, "tetrac_entry", &jit->handle, diag);
   return jit->fn != NULL;
 }
 
 cg_jit *cg_jit_compile(const tt_graph *g, const cg_target *t, tt_diag *diag) {
+  if (!cg_target_runs_here(t)) {
+    tt_error(diag, (tt_loc){0}, "this machine cannot run code for '%s'; `tetrac compile` makes a trainer for one that can",
+             cg_target_describe(t));
+    return NULL;
+  }
   tt_arena *arena = tt_arena_create();
   cg_jit *jit = TT_NEW(arena, cg_jit);
   jit->arena = arena;

@@ -26,23 +26,59 @@ cg_val cg_lane_mask(cg_ctx *c, cg_val n) {
   return cg_icmp(c, LLVMIntSLT, cg_iota(c, c->i32, c->W), splat);
 }
 
-cg_val cg_load_n(cg_ctx *c, cg_val p, cg_val n, cg_val other) {
+/* Without masked instructions LLVM makes a branch for every lane; a whole vector, which is the common case, gets its own. */
+static bool branches(cg_ctx *c, cg_val n) {
   int64_t known;
+  return c->target->branch_tails && !cg_const_int(n, &known);
+}
+
+static cg_val masked_load(cg_ctx *c, cg_val p, cg_val n, cg_val other) {
   char name[48];
-  if (!n || (cg_const_int(n, &known) && known >= c->W)) return cg_load(c, c->vf, p, 4);
   snprintf(name, sizeof name, "llvm.masked.load.v%df32.p0", c->W);
   cg_val args[4] = {p, cg_i32(c, 4), cg_lane_mask(c, n), other};
   return cg_call(c, name, c->vf, 4, args);
 }
 
+static void masked_store(cg_ctx *c, cg_val v, cg_val p, cg_val n) {
+  char name[48];
+  snprintf(name, sizeof name, "llvm.masked.store.v%df32.p0", c->W);
+  cg_val args[4] = {v, p, cg_i32(c, 4), cg_lane_mask(c, n)};
+  cg_call(c, name, LLVMVoidTypeInContext(c->llvm), 4, args);
+}
+
+cg_val cg_load_n(cg_ctx *c, cg_val p, cg_val n, cg_val other) {
+  int64_t known;
+  if (!n || (cg_const_int(n, &known) && known >= c->W)) return cg_load(c, c->vf, p, 4);
+  if (!branches(c, n)) return masked_load(c, p, n, other);
+  cg_if f;
+  cg_if_begin(c, &f, cg_icmp(c, LLVMIntSGE, n, cg_i64(c, c->W)));
+  cg_val v[2];
+  LLVMBasicBlockRef from[2];
+  v[0] = cg_load(c, c->vf, p, 4);
+  from[0] = LLVMGetInsertBlock(c->b);
+  cg_if_else(&f);
+  v[1] = masked_load(c, p, n, other);
+  from[1] = LLVMGetInsertBlock(c->b);
+  cg_if_end(&f);
+  cg_val phi = LLVMBuildPhi(c->b, c->vf, "");
+  LLVMAddIncoming(phi, v, from, 2);
+  return phi;
+}
+
 void cg_store_n(cg_ctx *c, cg_val v, cg_val p, cg_val n) {
   int64_t known;
-  char name[48];
   if (!n || (cg_const_int(n, &known) && known >= c->W)) {
     cg_store(c, v, p, 4);
     return;
   }
-  snprintf(name, sizeof name, "llvm.masked.store.v%df32.p0", c->W);
-  cg_val args[4] = {v, p, cg_i32(c, 4), cg_lane_mask(c, n)};
-  cg_call(c, name, LLVMVoidTypeInContext(c->llvm), 4, args);
+  if (!branches(c, n)) {
+    masked_store(c, v, p, n);
+    return;
+  }
+  cg_if f;
+  cg_if_begin(c, &f, cg_icmp(c, LLVMIntSGE, n, cg_i64(c, c->W)));
+  cg_store(c, v, p, 4);
+  cg_if_else(&f);
+  masked_store(c, v, p, n);
+  cg_if_end(&f);
 }

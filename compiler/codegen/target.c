@@ -1,27 +1,51 @@
-/* Finding a target by what the user wrote: "cpu", "cpu:LEVEL", "cpu:+feature,...", "cpu:LEVEL+feature", or a triple. */
+/* Finding a target by what the user wrote: "cpu", an architecture, either with ":LEVEL", ":+feature,..." or ":LEVEL+feature",
+ * or a triple. */
 #include <string.h>
 #include <llvm-c/Target.h>
 #include "compiler/codegen/state.h"
 #include "compiler/codegen/targets.h"
 
-#define V3 "+sse4.2,+popcnt,+cx16,+sahf,+avx,+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt,+movbe,+xsave"
-#define V4 V3 ",+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl,+avx512vnni"
-static const char X86_TRIPLE[] = "x86_64-pc-linux-gnu";
+enum { LIST_MAX = 32 };
+static const cg_family *const families[] = {&cg_family_x86, &cg_family_aarch64, NULL};
 
-typedef struct level {
-  const char *name, *cpu, *features;
-} level;
-static const level levels[] = {{"v3", "x86-64-v3", V3}, {"v4", "x86-64-v4", V4}};
+static const cg_family *host_family(void) {
+  for (int i = 0; families[i]; i++)
+    if (families[i]->host) return families[i];
+  return NULL;
+}
+
+/* The family whose name `s` begins with, before its end or one of `stops`. */
+static const cg_family *family_of(const char *s, const char *stops) {
+  size_t n = strcspn(s, stops);
+  for (int i = 0; families[i]; i++)
+    if (strlen(families[i]->arch) == n && strncmp(families[i]->arch, s, n) == 0) return families[i];
+  return NULL;
+}
 
 const char *const *cg_target_list(void) {
-  static const char *const list[] = {"cpu",    "this machine: every feature it reports",
-                                     "cpu:v3", "x86-64-v3: AVX2 and FMA, dot products by vpmaddubsw",
-                                     "cpu:v4", "x86-64-v4 with VNNI: AVX-512, dot products by vpdpbusd",
-                                     NULL};
+  static const char *list[LIST_MAX];
+  static char names[LIST_MAX][32];
+  int n = 0;
+  list[n++] = "cpu", list[n++] = "this machine: every feature it reports";
+  for (int i = 0; families[i]; i++)
+    for (const cg_level *l = families[i]->levels; l->name && n + 2 < LIST_MAX; l++) {
+      snprintf(names[n], sizeof names[n], "%s:%s", families[i]->host ? "cpu" : families[i]->arch, l->name);
+      list[n] = names[n], list[n + 1] = l->what;
+      n += 2;
+    }
+  list[n] = NULL;
   return list;
 }
 
 static bool is_triple(const char *s) { return strchr(s, '-') != NULL && strchr(s, ':') == NULL; }
+
+bool cg_has_feature(const char *features, const char *name) {
+  size_t n = strlen(name);
+  bool on = false;
+  for (const char *p = features; *p; p += strcspn(p, ","), p += *p == ',')
+    if (strncmp(p + 1, name, n) == 0 && (p[1 + n] == ',' || p[1 + n] == 0)) on = *p == '+';
+  return on;
+}
 
 /* Appends "+avxvnni+x" or "+avxvnni,-x" to the features as LLVM wants them. */
 static const char *add_features(tt_arena *arena, const char *base, const char *more) {
@@ -38,59 +62,73 @@ static const char *add_features(tt_arena *arena, const char *base, const char *m
   return out;
 }
 
-static void host(cg_target *t, tt_arena *arena, const char *more) {
+static void host(cg_target *t, tt_arena *arena) {
   char *cpu = LLVMGetHostCPUName(), *features = LLVMGetHostCPUFeatures();
   t->cpu = tt_arena_str(arena, cpu);
-  t->features = add_features(arena, features, more);
+  t->features = tt_arena_str(arena, features);
   LLVMDisposeMessage(cpu);
   LLVMDisposeMessage(features);
 }
 
-/* `s` follows "cpu:". */
+/* `s`: LEVEL, LEVEL+feature..., +feature... */
 static bool by_level(cg_target *t, tt_arena *arena, const char *s) {
-  if (*s == '+' || *s == '-') {
-    t->cpu = "x86-64-v3";
-    t->features = add_features(arena, V3, s);
+  size_t n = strcspn(s, "+-,");
+  for (const cg_level *l = t->family->levels; l->name; l++) {
+    if (n && (strlen(l->name) != n || strncmp(l->name, s, n) != 0)) continue;
+    t->cpu = l->cpu;
+    t->features = add_features(arena, l->features, s + n);
     return true;
   }
-  size_t n = strcspn(s, "+-,");
-  for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++)
-    if (strlen(levels[i].name) == n && strncmp(levels[i].name, s, n) == 0) {
-      t->cpu = levels[i].cpu;
-      t->features = add_features(arena, levels[i].features, s + n);
-      return true;
-    }
   return false;
 }
 
-static void unknown(tt_diag *diag, const char *spec) {
-  tt_error(diag, (tt_loc){0}, "unknown target '%s'; use cpu, cpu:v3, cpu:v4 or cpu:v3+FEATURE (`tetrac list targets`)", spec);
+static bool find(cg_target *t, const char *spec, tt_arena *arena) {
+  const char *colon = strchr(spec, ':');
+  if (is_triple(spec)) {
+    t->family = family_of(spec, "-");
+  } else {
+    bool cpu = strncmp(spec, "cpu", 3) == 0 && (spec[3] == ':' || !spec[3]);
+    t->family = cpu ? host_family() : family_of(spec, ":");
+  }
+  if (!t->family) return false;
+  t->triple = is_triple(spec) ? t->name : t->family->triple;
+  if (strcmp(spec, "cpu") == 0) return host(t, arena), true;
+  return (!colon || colon[1]) && by_level(t, arena, colon ? colon + 1 : "");
 }
 
 const cg_target *cg_target_find(const char *spec, tt_arena *arena, tt_diag *diag) {
   cg_target *t = TT_NEW(arena, cg_target);
   t->name = tt_arena_str(arena, spec);
-  t->triple = X86_TRIPLE;
-  if (strcmp(spec, "cpu") == 0) {
-    host(t, arena, "");
-  } else if (strncmp(spec, "cpu:", 4) == 0 && spec[4]) {
-    if (!by_level(t, arena, spec + 4)) return unknown(diag, spec), NULL;
-  } else if (is_triple(spec) && strncmp(spec, "x86_64-", 7) == 0) {
-    t->triple = t->name;
-    by_level(t, arena, "v3");
-  } else if (is_triple(spec)) {
-    tt_error(diag, (tt_loc){0}, "target '%s' is not supported yet; x86_64 is", spec);
+  if (!find(t, spec, arena)) {
+    if (is_triple(spec) && !t->family)
+      tt_error(diag, (tt_loc){0}, "target '%s' is not supported; x86_64 and aarch64 are", spec);
+    else
+      tt_error(diag, (tt_loc){0},
+               "unknown target '%s'; use cpu, cpu:LEVEL, cpu:LEVEL+FEATURE, aarch64 or a triple (`tetrac list targets`)", spec);
     return NULL;
-  } else {
-    return unknown(diag, spec), NULL;
   }
-  if (cg_target_x86(t)) return t;
-  tt_error(diag, (tt_loc){0}, "target '%s' has no AVX2, FMA and BMI2, which generated code needs (x86-64-v3)", spec);
+  if (t->family->fill(t)) return t;
+  tt_error(diag, (tt_loc){0}, "target '%s' has no %s, which generated code needs", spec, t->family->needs);
   return NULL;
 }
 
+bool cg_target_runs_here(const cg_target *t) {
+  if (!t->family->host) return false;
+  char *features = LLVMGetHostCPUFeatures(), name[64];
+  bool all = true;
+  for (const char *p = t->features; *p; p += strcspn(p, ","), p += *p == ',') {
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(p + 1, ","), p + 1);
+    all &= !cg_has_feature(t->features, name) || cg_has_feature(features, name);
+  }
+  LLVMDisposeMessage(features);
+  return all;
+}
+
+const char *cg_target_cross(const cg_target *t) { return t->family->host ? NULL : t->family->gcc; }
+
 const char *cg_target_describe(const cg_target *t) {
-  static const char *const dots[] = {"vpdpbusd, 512-bit", "vpdpbusd, 256-bit", "vpmaddubsw", "sdot", "generic"};
+  static const char *const dots[] = {"vpdpbusd, 512-bit",   "vpdpbusd, 256-bit", "vpmaddubsw, 512-bit",
+                                     "vpmaddubsw, 256-bit", "sdot",              "smull"};
   static _Thread_local char text[256];
   snprintf(text, sizeof text, "%s, %s, %d-bit vectors, dot product %s", t->triple, t->cpu, t->vector_bytes * 8, dots[t->dot]);
   return text;
@@ -99,10 +137,7 @@ const char *cg_target_describe(const cg_target *t) {
 LLVMTargetMachineRef cg_target_machine(const cg_target *t, tt_diag *diag) {
   LLVMTargetRef target;
   char *message = NULL;
-  LLVMInitializeX86TargetInfo();
-  LLVMInitializeX86Target();
-  LLVMInitializeX86TargetMC();
-  LLVMInitializeX86AsmPrinter();
+  t->family->init();
   if (LLVMGetTargetFromTriple(t->triple, &target, &message)) {
     tt_error(diag, (tt_loc){0}, "LLVM knows no target for '%s': %s", t->triple, message);
     LLVMDisposeMessage(message);

@@ -1,5 +1,5 @@
 /* x86-64: levels v3 (AVX2, FMA) and v4 (AVX-512 F/BW/DQ/VL with VNNI), and whatever the host has. */
-#include <string.h>
+#include <llvm-c/Target.h>
 #include "compiler/codegen/targets.h"
 
 /* Counts in 32-bit lanes: acc[i] += sum over 4 bytes of u8 * s8, by one instruction a vector. */
@@ -12,13 +12,15 @@ static cg_val dot_vnni(cg_ctx *c, cg_val acc, cg_val a, cg_val b) {
 }
 
 /* vpmaddubsw adds pairs in int16: exact here, because MX operands are doubled E2M1 codes, u8 <= 24 and |s8| <= 12, so that a
- * pair is at most 576 (KERNELS.md). vpmaddwd with ones widens. */
-static cg_val dot_avx2(cg_ctx *c, cg_val acc, cg_val a, cg_val b) {
-  cg_type b8 = cg_vec(c, c->i8, 32), h16 = cg_vec(c, c->i16, 16), w8 = cg_vec(c, c->i32, 8);
-  cg_val pair[2] = {cg_bits(c, a, b8), cg_bits(c, b, b8)};
-  cg_val sums[2] = {cg_call(c, "llvm.x86.avx2.pmadd.ub.sw", h16, 2, pair),
-                    cg_splat(c, LLVMConstInt(c->i16, 1, false), 16)};
-  return cg_add(c, acc, cg_call(c, "llvm.x86.avx2.pmadd.wd", w8, 2, sums));
+ * pair is at most 576, or quadrupled E3M0 ones, u8 <= 128 and |s8| <= 64 (KERNELS.md). vpmaddwd with ones widens. */
+static cg_val dot_madd(cg_ctx *c, cg_val acc, cg_val a, cg_val b) {
+  int n = c->target->vector_bytes;
+  cg_type bytes = cg_vec(c, c->i8, n), halves = cg_vec(c, c->i16, n / 2);
+  cg_val pair[2] = {cg_bits(c, a, bytes), cg_bits(c, b, bytes)};
+  const char *narrow = n == 64 ? "llvm.x86.avx512.pmaddubs.w.512" : "llvm.x86.avx2.pmadd.ub.sw";
+  const char *widen = n == 64 ? "llvm.x86.avx512.pmaddw.d.512" : "llvm.x86.avx2.pmadd.wd";
+  cg_val sums[2] = {cg_call(c, narrow, halves, 2, pair), cg_splat(c, LLVMConstInt(c->i16, 1, false), n / 2)};
+  return cg_add(c, acc, cg_call(c, widen, c->vi, 2, sums));
 }
 
 /* vpshufb looks bytes up inside each 128-bit lane: the table stands in every one. */
@@ -51,34 +53,25 @@ static void restore_denormals(cg_ctx *c, cg_val saved) {
   cg_call(c, "llvm.x86.sse.ldmxcsr", LLVMVoidTypeInContext(c->llvm), 1, &saved);
 }
 
-static bool has(const char *features, const char *name) {
-  size_t n = strlen(name);
-  bool on = false;
-  for (const char *p = features; *p; p += strcspn(p, ","), p += *p == ',')
-    if (strncmp(p + 1, name, n) == 0 && (p[1 + n] == ',' || p[1 + n] == 0)) on = *p == '+';
-  return on;
-}
-
 static bool has_all(const char *features, const char *const *names) {
   for (; *names; names++)
-    if (!has(features, *names)) return false;
+    if (!cg_has_feature(features, *names)) return false;
   return true;
 }
 
-bool cg_target_x86(cg_target *t) {
+static bool fill(cg_target *t) {
   static const char *const v3[] = {"avx2", "fma", "bmi2", NULL};
   static const char *const v4[] = {"avx512f", "avx512bw", "avx512dq", "avx512vl", NULL};
   if (!has_all(t->features, v3)) return false;
-  bool wide = has_all(t->features, v4);
-  bool narrow_dot = has(t->features, "avxvnni") || (wide && has(t->features, "avx512vnni"));
+  bool wide = has_all(t->features, v4), wide_vnni = wide && cg_has_feature(t->features, "avx512vnni");
   t->vector_bytes = wide ? 64 : 32;
   t->vector_regs = wide ? 32 : 16;
-  t->dot = CG_DOT_AVX2;
-  if (narrow_dot) t->dot = CG_DOT_VNNI256;
-  if (wide && has(t->features, "avx512vnni")) t->dot = CG_DOT_VNNI512;
-  if (wide && t->dot != CG_DOT_VNNI512) t->vector_bytes = 32; /* no 512-bit dot product: one width for all kernels */
-  t->dot_u8s8 = t->dot == CG_DOT_AVX2 ? dot_avx2 : dot_vnni;
-  if (t->vector_bytes == 64) t->scale_by_power = scalef;
+  t->dot = wide_vnni ? CG_DOT_VNNI512 : wide ? CG_DOT_MADD512 : CG_DOT_MADD256;
+  if (!wide && cg_has_feature(t->features, "avxvnni")) t->dot = CG_DOT_VNNI256;
+  bool madd = t->dot == CG_DOT_MADD512 || t->dot == CG_DOT_MADD256;
+  t->dot_u8s8 = madd ? dot_madd : dot_vnni;
+  t->mx_vectors = 2;
+  if (wide) t->scale_by_power = scalef;
   t->denormals_keep = keep_denormals;
   t->denormals_restore = restore_denormals;
   t->lookup = lookup;
@@ -86,3 +79,28 @@ bool cg_target_x86(cg_target *t) {
   t->l2_bytes = 1 << 20;
   return true;
 }
+
+static void init(void) {
+  LLVMInitializeX86TargetInfo();
+  LLVMInitializeX86Target();
+  LLVMInitializeX86TargetMC();
+  LLVMInitializeX86AsmPrinter();
+}
+
+#define V3 "+sse4.2,+popcnt,+cx16,+sahf,+avx,+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt,+movbe,+xsave"
+#define V4 V3 ",+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl,+avx512vnni"
+static const cg_level levels[] = {{"v3", "x86-64-v3", V3, "x86-64-v3: AVX2 and FMA, dot products by vpmaddubsw"},
+                                  {"v4", "x86-64-v4", V4, "x86-64-v4 with VNNI: AVX-512, dot products by vpdpbusd"},
+                                  {0}};
+
+const cg_family cg_family_x86 = {.arch = "x86_64",
+                                 .triple = "x86_64-pc-linux-gnu",
+                                 .gcc = "x86_64-linux-gnu",
+                                 .needs = "AVX2, FMA and BMI2 (x86-64-v3)",
+                                 .levels = levels,
+                                 .fill = fill,
+                                 .init = init,
+#if defined(__x86_64__)
+                                 .host = true
+#endif
+};

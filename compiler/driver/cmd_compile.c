@@ -30,20 +30,20 @@ static bool emit_kind(const char *emit, cg_format *format, bool *link) {
 }
 
 /* An interrupt waits until the linker is done, a second at most, and then finds no temporary files beside the trainer. */
-static bool link_whole(tt_session *s, const char *out, const uint8_t *data, size_t bytes) {
+static bool link_whole(tt_session *s, const cg_target *target, const char *out, const uint8_t *data, size_t bytes) {
   sigset_t late, before;
   sigemptyset(&late);
   sigaddset(&late, SIGINT);
   sigaddset(&late, SIGTERM);
   sigaddset(&late, SIGHUP);
   sigprocmask(SIG_BLOCK, &late, &before); /* the linker inherits it: a key reaches the whole process group */
-  bool ok = tt_link(data, bytes, out, &s->diag);
+  bool ok = tt_link(data, bytes, target, out, &s->diag);
   sigprocmask(SIG_SETMASK, &before, NULL);
   return ok;
 }
 
-static bool write_output(tt_session *s, const char *out, bool link, const uint8_t *data, size_t bytes) {
-  if (link) return link_whole(s, out, data, bytes);
+static bool write_output(tt_session *s, const cg_target *target, const char *out, bool link, const uint8_t *data, size_t bytes) {
+  if (link) return link_whole(s, target, out, data, bytes);
   if (strcmp(out, "-") == 0) return fwrite(data, 1, bytes, stdout) == bytes && fflush(stdout) == 0;
   if (tt_write_file(out, data, bytes)) return true;
   tt_error(&s->diag, (tt_loc){.file = out}, "cannot write: %s", strerror(errno));
@@ -74,7 +74,7 @@ int tt_cmd_compile(int argc, char **argv) {
       {"--recipe", TT_OPT_STRING, &r.recipe, "NAME|FILE", "how to quantize and train (default tetrajet; 'tetrac list recipes')", false},
       {"--set", TT_OPT_LIST, &r.sets, "KEY=VALUE", "override one key of the recipe, e.g. q3.rounding=nearest", false},
       {"--batch", TT_OPT_COUNT, &r.batch, "N", "images a step, where the model leaves it open (default 128)", false},
-      {"--target", TT_OPT_STRING, &r.target, "TARGET", "cpu, cpu:FEATURES or a triple (default cpu: this machine)", false},
+      {"--target", TT_OPT_STRING, &r.target, "TARGET", "cpu, cpu:FEATURES, aarch64 or a triple (default cpu: this machine; 'tetrac list targets')", false},
       {"--emit", TT_OPT_STRING, &emit, "KIND", "exe, obj, asm or llvm (default exe)", false},
       {"--quiet", TT_OPT_FLAG, &quiet, NULL, "say nothing but errors", false},
   };
@@ -103,7 +103,7 @@ int tt_cmd_compile(int argc, char **argv) {
     bool ok = tt_session_open(&s, &r, true);
     if (ok && s.notes && !quiet) fputs(s.notes, stderr);
     if (ok) target = cg_target_find(r.target ? r.target : "cpu", s.arena, &s.diag);
-    ok = ok && target && tt_session_emit(&s, target, format, &data, &bytes) && write_output(&s, out, link, data, bytes);
+    ok = ok && target && tt_session_emit(&s, target, format, &data, &bytes) && write_output(&s, target, out, link, data, bytes);
     if (ok && !quiet) summary(&s, out, cg_target_describe(target), now() - start);
     code = ok ? TT_EXIT_OK : TT_EXIT_ERROR;
     tt_session_close(&s);

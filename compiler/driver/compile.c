@@ -45,13 +45,22 @@ const char *tt_recipe_dir(tt_arena *arena) {
   return beside_executable(arena, 4, candidates);
 }
 
-const char *tt_runtime_library(tt_arena *arena) {
+static const char *own_runtime(tt_arena *arena) {
   const char *env = getenv("TETRAC_RUNTIME");
   if (env) return env;
   static const char *const candidates[] = {"libtetrac_rt.a", "../libtetrac_rt.a", "../lib/tetrac/libtetrac_rt.a",
                                            "../lib/x86_64-linux-gnu/tetrac/libtetrac_rt.a",
                                            "../lib/aarch64-linux-gnu/tetrac/libtetrac_rt.a"};
   return beside_executable(arena, 5, candidates);
+}
+
+/* Other architectures' libraries lie beside this machine's, each in its folder. */
+const char *tt_runtime_library(tt_arena *arena, const char *cross) {
+  const char *own = own_runtime(arena), *slash = own ? strrchr(own, '/') : NULL;
+  if (!own || !cross) return own;
+  const char *path = tt_arena_printf(arena, "%.*s%.*s/libtetrac_rt.a", slash ? (int)(slash + 1 - own) : 0, own,
+                                     (int)strcspn(cross, "-"), cross);
+  return access(path, R_OK) == 0 ? path : NULL;
 }
 
 /* What writing would spoil is said before the work, not after it. */

@@ -37,13 +37,14 @@ bool tt_session_import(tt_session *s, const tt_request *r); /* only reads and im
 
 /* Code for the session's train, grad and eval graphs, in arena memory. */
 bool tt_session_emit(tt_session *s, const cg_target *target, cg_format format, uint8_t **data, size_t *bytes);
-/* Links an object with the runtime into a self-contained executable at `path`, atomically. */
-bool tt_link(const uint8_t *object, size_t bytes, const char *path, tt_diag *diag);
+/* Links an object for a target with its runtime into a self-contained executable at `path`, atomically. */
+bool tt_link(const uint8_t *object, size_t bytes, const cg_target *target, const char *path, tt_diag *diag);
 
 /* The program's facts as a JSON object (arena memory): shapes, memory plan, multiply-adds by kind, share done in 4 bits. */
 char *tt_info_json(const tt_module *module, const tt_recipe *recipe, tt_arena *arena);
 
-/* Folders beside the executable (build tree or installed): recipes, and the runtime library. NULL where absent. */
+/* Folders beside the executable (build tree or installed): recipes, and the runtime library, of this machine (cross NULL) or
+ * of the architecture of a cross compiler. NULL where absent. */
 const char *tt_recipe_dir(tt_arena *arena);
-const char *tt_runtime_library(tt_arena *arena);
+const char *tt_runtime_library(tt_arena *arena, const char *cross);
 #endif

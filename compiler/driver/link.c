@@ -27,9 +27,9 @@ static bool run_logged(char *const argv[], const char *log) {
   return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-static const char *linker(void) {
+static const char *linker(tt_arena *arena, const char *cross) {
   const char *cc = getenv("TETRAC_CC");
-  return cc ? cc : "gcc";
+  return cc ? cc : cross ? tt_arena_printf(arena, "%s-gcc", cross) : "gcc";
 }
 
 /* The line of a linker's talk that names the fault: the last one that is neither a warning nor the compiler's summary. */
@@ -41,12 +41,21 @@ static const char *last_fault(char *talk) {
   return fault;
 }
 
-bool tt_link(const uint8_t *object, size_t bytes, const char *path, tt_diag *diag) {
+static bool has_runtime(const char *runtime, const char *cross, tt_loc loc, tt_diag *diag) {
+  if (runtime) return true;
+  if (cross)
+    tt_error(diag, loc, "there is no runtime library for %.*s beside tetrac; install %s-gcc and its zlib (sh tools/setup.sh --tests) "
+             "and build again, or take the object (--emit obj)", (int)strcspn(cross, "-"), cross, cross);
+  else
+    tt_error(diag, loc, "the runtime library libtetrac_rt.a is not beside tetrac; build or install it, or set TETRAC_RUNTIME");
+  return false;
+}
+
+bool tt_link(const uint8_t *object, size_t bytes, const cg_target *target, const char *path, tt_diag *diag) {
   tt_arena *arena = tt_arena_create();
   tt_loc loc = {.file = path};
-  const char *runtime = tt_runtime_library(arena);
-  bool ok = runtime != NULL;
-  if (!ok) tt_error(diag, loc, "the runtime library libtetrac_rt.a is not beside tetrac; build or install it, or set TETRAC_RUNTIME");
+  const char *cross = cg_target_cross(target), *runtime = tt_runtime_library(arena, cross), *cc = linker(arena, cross);
+  bool ok = has_runtime(runtime, cross, loc, diag);
   char *obj = tt_arena_printf(arena, "%s.tmp%ld.o", path, (long)getpid());
   char *log = tt_arena_printf(arena, "%s.tmp%ld.log", path, (long)getpid());
   char *exe = tt_arena_printf(arena, "%s.tmp%ld", path, (long)getpid());
@@ -56,13 +65,13 @@ bool tt_link(const uint8_t *object, size_t bytes, const char *path, tt_diag *dia
   }
   if (ok) {
     /* Static, so that the trainer runs where nothing is installed. */
-    char *const argv[] = {(char *)linker(), "-static", "-o", exe, obj, (char *)runtime, "-pthread", "-lz", "-lm", NULL};
+    char *const argv[] = {(char *)cc, "-static", "-o", exe, obj, (char *)runtime, "-pthread", "-lz", "-lm", NULL};
     size_t n = 0;
     ok = run_logged(argv, log);
     char *said = ok ? NULL : tt_read_file(arena, log, &n);
     if (!ok)
-      tt_error(diag, loc, "linking with '%s' failed: %s; it takes a C compiler with static libc and zlib, and room on the disk",
-               linker(), said ? last_fault(said) : "it could not be started");
+      tt_error(diag, loc, "linking with '%s' failed: %s; it takes a C compiler with static libc, libgomp and zlib, and room on the disk",
+               cc, said ? last_fault(said) : "it could not be started");
   }
   if (ok && rename(exe, path) != 0) {
     tt_error(diag, loc, "cannot write: %s", strerror(errno));

@@ -68,16 +68,21 @@ static inline void jit_case_close(jit_case *t) {
   tt_module_destroy(t->module);
 }
 
-/* The instruction sets worth testing on this machine: AVX2 always, AVX-512 with VNNI where present. */
+/* Of the targets whose dot products differ those that this machine can run. */
 static inline const char *const *jit_targets(void) {
-  static const char *list[4];
+  static const char *list[8];
+  static const char *const all[] = {"cpu:v3", "cpu:v3+avxvnni", "cpu:v4-avx512vnni", "cpu:v4", "aarch64:v8", "aarch64"};
+  tt_arena *arena = tt_arena_create();
+  tt_diag diag;
   int n = 0;
-#if defined(__x86_64__)
-  list[n++] = "cpu:v3";
-  if (__builtin_cpu_supports("avxvnni")) list[n++] = "cpu:v3+avxvnni";
-  if (__builtin_cpu_supports("avx512vnni")) list[n++] = "cpu";
-#endif
+  tt_diag_init(&diag, stderr);
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    const cg_target *t = cg_target_find(all[i], arena, &diag);
+    if (t && cg_target_runs_here(t)) list[n++] = all[i];
+  }
   list[n] = NULL;
+  tt_diag_free(&diag);
+  tt_arena_destroy(arena);
   return list;
 }
 

@@ -184,34 +184,55 @@ static void check_gaps(sweep *s, const uint8_t *arena, int threads) {
   if (!clean) fail(s, threads == 1 ? "writes outside its results" : "writes outside its results with several threads");
 }
 
-/* Fills got from a run on memory that shows what is read or written where nothing should be. */
-static void execute(sweep *s, cg_jit *jit, int threads, tt_tensor *got) {
-  tt_graph *g = s->b.g;
+/* Memory after a run on memory that shows what is read or written where nothing should be. */
+static const uint8_t *execute(sweep *s, cg_jit *jit, int threads) {
+  if (s->foreign) return foreign_memory(s->foreign, s->index, threads);
   TT_ASSERT(trt_threads_init(threads, cg_jit_scratch_bytes(jit)));
   trt_step step = cg_jit_prepare(jit, s->data, NULL, s->arena);
   poison(s, step.arena);
   cg_jit_enter(jit, &step);
-  check_gaps(s, step.arena, threads);
-  for (size_t r = 0; r < g->results.count; r++) {
-    const tt_value_data *d = tt_val(g, g->results.data[r].value);
-    got[r] = tt_tensor_from_bytes(s->arena, d->type, step.arena + d->offset);
+  return step.arena;
+}
+
+static void run(sweep *s, cg_jit *jit) {
+  tt_graph *g = s->b.g;
+  size_t n = g->results.count;
+  tt_tensor *got[FOREIGN_THREADS];
+  for (int threads = 1; threads <= FOREIGN_THREADS; threads++) {
+    tt_tensor *mine = got[threads - 1] = TT_NEW_N(s->arena, tt_tensor, n);
+    const uint8_t *memory = execute(s, jit, threads);
+    check_gaps(s, memory, threads);
+    for (size_t r = 0; r < n; r++) {
+      const tt_value_data *d = tt_val(g, g->results.data[r].value);
+      mine[r] = tt_tensor_from_bytes(s->arena, d->type, memory + d->offset);
+      if (threads == 1)
+        compare(s, &mine[r], &s->want[r], s->tolerance, (int)r, threads);
+      else if (!same_bits(&mine[r], &got[0][r]))
+        fail(s, threads == 2 ? "2 threads differ from 1" : "3 threads differ from 1");
+    }
   }
 }
 
-static void run(sweep *s, cg_jit *jit, double tolerance) {
+static void close_case(sweep *s) {
+  tt_diag_free(&s->diag);
+  tt_module_destroy(s->module);
+  tt_arena_destroy(s->arena);
+}
+
+/* Compiles the case for the other machine and keeps it for sweep_finish. */
+static void put_off(sweep *s) {
   tt_graph *g = s->b.g;
-  size_t n = g->results.count;
-  tt_tensor *want = TT_NEW_N(s->arena, tt_tensor, n), *got[3];
-  tt_eval_graph(g, s->data, NULL, want, tolerance == 0, s->arena);
-  for (int threads = 1; threads <= 3; threads++) {
-    got[threads - 1] = TT_NEW_N(s->arena, tt_tensor, n);
-    execute(s, jit, threads, got[threads - 1]);
-    for (size_t r = 0; r < n; r++)
-      if (threads == 1)
-        compare(s, &got[0][r], &want[r], tolerance, (int)r, threads);
-      else if (!same_bits(&got[threads - 1][r], &got[0][r]))
-        fail(s, threads == 2 ? "2 threads differ from 1" : "3 threads differ from 1");
+  uint8_t *memory = tt_arena_alloc(s->arena, g->arena_bytes + TRT_ALIGN);
+  poison(s, memory);
+  s->index = foreign_add(s->foreign, g, memory, &s->diag);
+  if (s->index < 0) {
+    fail(s, "not compiled");
+    close_case(s);
+    return;
   }
+  sweep *copy = TT_NEW(s->target_arena, sweep);
+  *copy = *s;
+  tt_vec_push(&s->later, copy);
 }
 
 void sweep_check(sweep *s, double tolerance) {
@@ -219,15 +240,50 @@ void sweep_check(sweep *s, double tolerance) {
   plan(g);
   s->cases++;
   TT_FOR_NODES(g, n) s->seen[tt_nod(g, n)->op] = true;
+  s->want = TT_NEW_N(s->arena, tt_tensor, g->results.count);
+  s->tolerance = tolerance;
+  if (s->diag.errors == 0) tt_eval_graph(g, s->data, NULL, s->want, tolerance == 0, s->arena);
+  if (s->foreign && s->diag.errors == 0) {
+    put_off(s);
+    return;
+  }
   cg_jit *jit = s->diag.errors ? NULL : cg_jit_compile(g, s->target, &s->diag);
   if (jit)
-    run(s, jit, tolerance);
+    run(s, jit);
   else
     fail(s, "not compiled");
   cg_jit_destroy(jit);
-  tt_diag_free(&s->diag);
-  tt_module_destroy(s->module);
-  tt_arena_destroy(s->arena);
+  close_case(s);
+}
+
+void sweep_finish(sweep *s) {
+  bool ran = s->later.count == 0 || foreign_run(s->foreign);
+  if (!ran) {
+    fprintf(stderr, "FAIL: the foreign program was not linked, or did not run to its end\n");
+    s->failures++;
+  }
+  for (size_t i = 0; i < s->later.count; i++) {
+    sweep *put = s->later.data[i];
+    put->failures = 0;
+    if (ran) run(put, NULL);
+    s->failures += put->failures;
+    close_case(put);
+  }
+  tt_vec_free(&s->later);
+  fprintf(stderr, "%s: %d cases, %d failures\n", cg_target_describe(s->target), s->cases, s->failures);
+}
+
+void sweep_all(sweep *s) {
+  sweep_elementwise(s);
+  sweep_move(s);
+  sweep_reduce(s);
+  sweep_rows(s);
+  sweep_attention(s);
+  sweep_optimizer(s);
+  sweep_products(s);
+  sweep_mx(s);
+  sweep_int4(s);
+  sweep_track(s);
 }
 
 void sweep_op(sweep *s, tt_op op, int n_attrs, const tt_attr *attrs, double tolerance) {

@@ -7,11 +7,14 @@
  * or, for graphs of several nodes, tt_build* on s->b, sweep_result for what to compare, sweep_check. */
 #ifndef SWEEP_H
 #define SWEEP_H
-#include "compiler/codegen/codegen.h"
+#include "compiler/support/vec.h"
+#include "tests/ops/foreign.h"
 
 typedef struct sweep {
   const cg_target *target;
   tt_arena *target_arena;
+  foreign *foreign; /* where cases of a target that this machine is not are run, by sweep_finish; or NULL */
+  TT_VEC(struct sweep *) later;
   bool seen[TT_OP_COUNT]; /* ops that occurred in a checked graph */
   int cases, failures;
   uint64_t random;
@@ -23,6 +26,9 @@ typedef struct sweep {
   int n_in;
   tt_value in[64];
   tt_tensor data[64]; /* values of the graph's inputs */
+  tt_tensor *want;    /* and of its results */
+  double tolerance;
+  int index;          /* in `foreign` */
 } sweep;
 
 void sweep_begin(sweep *s);
@@ -37,6 +43,10 @@ void sweep_result(sweep *s, tt_value v);
 /* Compares every result: |got - want| <= tolerance * (|want| + rms(want)); tolerance 0: same float32, same MX bytes. */
 void sweep_check(sweep *s, double tolerance);
 void sweep_op(sweep *s, tt_op op, int n_attrs, const tt_attr *attrs, double tolerance);
+
+/* Runs and compares what was put off, and says how it went. */
+void sweep_finish(sweep *s);
+void sweep_all(sweep *s);
 
 /* Cases by family. */
 void sweep_elementwise(sweep *s);
