@@ -25,7 +25,7 @@ typedef struct grid {
   double value[8], middle[7]; /* by code; between a code and the next */
   double power;               /* the largest power of two */
 } grid;
-static grid grids[TT_FORMAT_COUNT] = {{.value = {0, 0.5, 1, 1.5, 2, 3, 4, 6}, .power = 4},
+static grid grids[TT_MX_FORMATS] = {{.value = {0, 0.5, 1, 1.5, 2, 3, 4, 6}, .power = 4},
                                       {.value = {0, 0.25, 0.5, 1, 2, 4, 8, 16}, .power = 16}};
 static double power[255]; /* of the scale bytes */
 
@@ -33,7 +33,7 @@ static void make_tables(void) {
   power[127] = 1;
   for (int i = 128; i < 255; i++) power[i] = 2 * power[i - 1];
   for (int i = 126; i >= 0; i--) power[i] = power[i + 1] / 2;
-  for (int f = 0; f < TT_FORMAT_COUNT; f++)
+  for (int f = 0; f < TT_MX_FORMATS; f++)
     for (int i = 0; i < 7; i++) grids[f].middle[i] = (grids[f].value[i] + grids[f].value[i + 1]) / 2;
 }
 
@@ -290,7 +290,7 @@ static void quantizers_equal_the_reference(void **state) {
   uint64_t r = 23;
   make_tables();
   for (int which = 0; which < (int)(sizeof quantizers / sizeof *quantizers); which++)
-    for (int i = 0; i < TT_FORMAT_COUNT * TT_SCALE_COUNT * 2; i++) {
+    for (int i = 0; i < TT_MX_FORMATS * TT_MX_SCALES * 2; i++) {
       tt_qspec q = {.on = true, .format = i & 1, .scale = i >> 1 & 1, .rounding = i >> 2 ? TT_STOCHASTIC : TT_NEAREST};
       run t = open_run(q, quantizers[which].kind);
       census met = {0};
