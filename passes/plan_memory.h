@@ -2,6 +2,7 @@
 #ifndef TT_PLAN_MEMORY_H
 #define TT_PLAN_MEMORY_H
 #include "compiler/ir/graph.h"
+#include "compiler/support/strbuf.h"
 
 /* Checks a planned graph: every used value has a place inside its space, aligned to 64 bytes; no two values that are live
  * at the same time share a byte of the arena; aliases and in-place results lie where their operand lies; a var is not read
@@ -11,4 +12,6 @@ bool tt_plan_check(const tt_graph *g, tt_diag *diag);
 uint64_t tt_plan_unshared_bytes(const tt_graph *g);
 /* The most that is live at once: no plan can be smaller. */
 uint64_t tt_plan_peak_bytes(const tt_graph *g);
+/* What is live where most is, as text (plan_report.c). */
+void tt_plan_report(const tt_graph *g, tt_strbuf *out);
 #endif

@@ -499,7 +499,7 @@ void tt_recipe_defaults(tt_recipe *r) {
                    .warmup_epochs = 1,
                    .cosine = true,
                    .epochs = 5,
-                   .recompute = TT_RECOMPUTE_MLP};
+                   .recompute = TT_RECOMPUTE_CHEAP};
 }
 
 tt_recipe *tt_recipe_load(const char *name_or_path, const char *dir, int n_sets, const char *const *sets, tt_arena *arena,

@@ -11,8 +11,8 @@
  *   all    also any other product (queries, keys and values), and sums with a product behind them (the residual stream)
  *
  * A value is made again from what is kept anyway for the backward, with one product at most, and never by a node that draws
- * random numbers. One is taken at a time, as long as the peak falls by it: of those that lie idle at the peak the one that costs
- * least for its size. So what is read soon after it was made (the last block) stays.
+ * random numbers. One is taken at a time, as long as the peak falls by half of its size: of those that lie idle at the peak the
+ * one that costs least for its size. So what is read soon after it was made (the last block) stays.
  *
  * Needs the result "loss", whose node is where the forward ends. Runs behind opt_cse, which would merge the copies again, and
  * before fusion, which then sees a forward that keeps less. Checkpointing: Chen et al., "Training Deep Nets with Sublinear
@@ -181,7 +181,7 @@ static bool choose(recompute *r, tt_arena *scratch) {
     memcpy(spans, r->spans, sizeof *spans * r->l.count);
     memcpy(live, r->live, sizeof *live * n_live);
     remake(r, i);
-    if (r->live[peak_of(r) + 1] <= peak && r->live[at + 1] < peak) {
+    if (r->live[peak_of(r) + 1] + r->l.buffers[i].bytes / 2 <= peak) {
       any = true;
       continue;
     }
@@ -232,7 +232,9 @@ tt_pass_result tt_recompute(tt_graph *g, tt_pass_ctx *ctx) {
   if (r.l.index[loss] == TT_NONE) return TT_PASS_UNCHANGED;
   r.turn = r.l.buffers[r.l.index[loss]].begin;
   find_spans(&r, ctx->scratch);
-  r.live = tt_live_bytes(&r.l, ctx->scratch);
+  tt_liveness shared = tt_liveness_of(g, ctx->scratch); /* as the planner will see it */
+  tt_liveness_share(g, &shared);
+  r.live = tt_live_bytes(&shared, ctx->scratch);
   if (!choose(&r, ctx->scratch)) return TT_PASS_UNCHANGED;
   rewrite(&r, ctx->scratch, ctx->diag);
   return TT_PASS_CHANGED;

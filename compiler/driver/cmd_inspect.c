@@ -8,6 +8,7 @@
 #include "compiler/driver/compile.h"
 #include "compiler/driver/dot.h"
 #include "compiler/ir/text.h"
+#include "passes/plan_memory.h"
 
 static bool as_text(tt_session *s, tt_strbuf *out) {
   /* The module's variables, then only the graph asked for. */
@@ -71,6 +72,12 @@ static bool as_json(tt_session *s, tt_strbuf *out) {
   return true;
 }
 
+static bool as_memory(tt_session *s, tt_strbuf *out) {
+  if (s->shown->arena_bytes) tt_plan_report(s->shown, out);
+  else tt_error(&s->diag, (tt_loc){0}, "--format memory shows the memory plan, which graph '%s' has not yet: drop --after", s->shown->name);
+  return s->diag.errors == 0;
+}
+
 static bool as_onnx(tt_session *s, tt_strbuf *out) {
   uint8_t *data;
   size_t bytes;
@@ -82,7 +89,7 @@ static bool as_onnx(tt_session *s, tt_strbuf *out) {
 static const struct {
   const char *name;
   bool (*print)(tt_session *, tt_strbuf *);
-} formats[] = {{"text", as_text}, {"dot", as_dot}, {"svg", as_svg}, {"html", as_html}, {"json", as_json}, {"onnx", as_onnx}};
+} formats[] = {{"text", as_text}, {"dot", as_dot}, {"svg", as_svg}, {"html", as_html}, {"json", as_json}, {"memory", as_memory}, {"onnx", as_onnx}};
 enum { N_FORMATS = sizeof formats / sizeof *formats };
 
 static bool deliver(tt_session *s, const char *out, const tt_strbuf *text) {
@@ -100,7 +107,7 @@ int tt_cmd_inspect(int argc, char **argv) {
       {"--set", TT_OPT_LIST, &r.sets, "KEY=VALUE", "override one key of the recipe", false},
       {"--batch", TT_OPT_COUNT, &r.batch, "N", "images a step, where the model leaves it open", false},
       {"--after", TT_OPT_STRING, &r.after, "PASS", "stop after this pass ('tetrac list passes')", false},
-      {"--format", TT_OPT_STRING, &format, "FORMAT", "text, dot, svg, html, onnx or json (default text)", false},
+      {"--format", TT_OPT_STRING, &format, "FORMAT", "text, dot, svg, html, onnx, json or memory (default text)", false},
       {"-o", TT_OPT_STRING, &out, "FILE", "where to write (default: standard output)", false},
   };
   const tt_command cmd = {"inspect", "MODEL.onnx [options]", "Shows the training graph that a recipe makes of a model.", options,
@@ -111,7 +118,7 @@ int tt_cmd_inspect(int argc, char **argv) {
   for (int i = 0; i < N_FORMATS; i++)
     if (strcmp(formats[i].name, format) == 0) which = i;
   if (parsed == TT_OPTIONS_OK && which < 0) {
-    fprintf(stderr, "tetrac inspect: --format is one of text, dot, svg, html, onnx, json, not '%s'\n", format);
+    fprintf(stderr, "tetrac inspect: --format is one of text, dot, svg, html, onnx, json, memory, not '%s'\n", format);
     parsed = TT_OPTIONS_BAD;
   }
   int code = parsed == TT_OPTIONS_BAD ? TT_EXIT_USAGE : TT_EXIT_OK;

@@ -140,6 +140,29 @@ static void results_outside_the_arena(void **state) {
   tiny_free(&t);
 }
 
+/* What the report lists adds up to the peak it names. */
+static void report_adds_up(void **state) {
+  (void)state;
+  tiny t;
+  tiny_init(&t);
+  tiny_vit(&t);
+  tiny_pass(&t, t.g, "add_loss");
+  tiny_pass(&t, t.g, "autodiff");
+  tiny_pass(&t, t.g, "plan_memory");
+  tt_strbuf text = {0};
+  tt_plan_report(t.g, &text);
+  double sum = 0, peak = (double)tt_plan_peak_bytes(t.g) / (1 << 20);
+  int lines = 0;
+  for (const char *line = strchr(text.data, '\n'); line && line[1]; line = strchr(line + 1, '\n')) {
+    sum += strtod(line + 1, NULL); /* 0 for the heading */
+    lines++;
+  }
+  assert_true(lines > 5 && fabs(sum - peak) < 0.0005 * lines);
+  assert_non_null(strstr(text.data, "kept until"));
+  tt_strbuf_free(&text);
+  tiny_free(&t);
+}
+
 /* The check itself must see what it is there for. */
 static void check_sees_faults(void **state) {
   (void)state;
@@ -164,6 +187,6 @@ int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(random_graphs_never_overlap), cmocka_unit_test(chain_is_reused),
                                      cmocka_unit_test(results_take_the_place_of_dying_operands),
                                      cmocka_unit_test(training_step_is_planned),
-                                     cmocka_unit_test(results_outside_the_arena), cmocka_unit_test(check_sees_faults)};
+                                     cmocka_unit_test(results_outside_the_arena), cmocka_unit_test(report_adds_up), cmocka_unit_test(check_sees_faults)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
