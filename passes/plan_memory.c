@@ -218,3 +218,32 @@ uint64_t tt_plan_peak_bytes(const tt_graph *g) {
   tt_arena_destroy(scratch);
   return peak;
 }
+
+/* Position of the node that makes the result `loss`; -1: there is none. */
+static int64_t position_of_loss(const tt_graph *g) {
+  tt_node loss = TT_NONE;
+  int64_t at = 0;
+  for (size_t i = 0; i < g->results.count; i++) {
+    const tt_value_data *v = tt_val(g, g->results.data[i].value);
+    if (strcmp(g->results.data[i].name, "loss") == 0 && v->kind == TT_VALUE_NODE) loss = v->def;
+  }
+  TT_FOR_NODES(g, n) {
+    if (n == loss) return at;
+    at++;
+  }
+  return -1;
+}
+
+uint64_t tt_plan_saved_bytes(const tt_graph *g) {
+  tt_arena *scratch = tt_arena_create();
+  tt_liveness l = tt_liveness_of(g, scratch);
+  tt_liveness_share(g, &l);
+  int64_t loss = position_of_loss(g);
+  uint64_t saved = 0;
+  for (size_t i = 0; i < l.count; i++) {
+    const tt_buffer *b = &l.buffers[i];
+    if (b->host == i && b->begin <= loss && b->end > loss && b->end < l.n_nodes) saved += b->bytes;
+  }
+  tt_arena_destroy(scratch);
+  return saved;
+}

@@ -14,4 +14,7 @@ uint64_t tt_plan_unshared_bytes(const tt_graph *g);
 uint64_t tt_plan_peak_bytes(const tt_graph *g);
 /* What is live where most is, as text (plan_report.c). */
 void tt_plan_report(const tt_graph *g, tt_strbuf *out);
+/* What the backward pass takes over from the forward one: bytes made up to the loss and needed behind it, but inputs and
+ * results. 0 where the graph has no loss. */
+uint64_t tt_plan_saved_bytes(const tt_graph *g);
 #endif

@@ -22,6 +22,7 @@ typedef enum { CG_LLVM, CG_ASM, CG_OBJ } cg_format;
 typedef struct cg_program {
   const tt_module *module;
   const char *const *entries; /* graph names to emit as entries */
+  const uint64_t *saved_bytes; /* of each entry, for `info`: what its backward pass takes over */
   int n_entries;
   const char *recipe_text, *info_json;
   trt_defaults defaults;

@@ -182,7 +182,7 @@ static void add_probes(cg_ctx *c, fields *items) {
   for (int i = 0; i < CG_PROBES; i++) tt_vec_push(items, cg_const_probe(c, probes[i].name, probes[i].fn, probes[i].work));
 }
 
-static bool add_entry(cg_ctx *c, fields *entries, const tt_graph *g, uint64_t work_offset) {
+static bool add_entry(cg_ctx *c, fields *entries, const tt_graph *g, uint64_t work_offset, uint64_t saved_bytes) {
   const char *symbol = tt_arena_printf(c->arena, "tetrac_%s", g->name);
   cg_val fn = cg_emit_entry(c, g, symbol, work_offset, false);
   if (!fn) return false;
@@ -192,6 +192,8 @@ static bool add_entry(cg_ctx *c, fields *entries, const tt_graph *g, uint64_t wo
   add_inputs(c, g, &f);
   add_outputs(c, g, &f);
   add_launches(c, g, &f);
+  add_u64(c, &f, cg_plan_bytes(g));
+  add_u64(c, &f, saved_bytes);
   tt_vec_push(entries, close_struct(c, &f));
   return true;
 }
@@ -210,7 +212,8 @@ static bool emit_all(cg_ctx *c, const cg_program *p, cg_format format) {
     uint64_t need = cg_plan_bytes(tt_module_find_graph(m, p->entries[i]));
     if (need > work_offset) work_offset = need;
   }
-  for (int i = 0; i < p->n_entries; i++) ok &= add_entry(c, &entries, tt_module_find_graph(m, p->entries[i]), work_offset);
+  for (int i = 0; i < p->n_entries; i++)
+    ok &= add_entry(c, &entries, tt_module_find_graph(m, p->entries[i]), work_offset, p->saved_bytes ? p->saved_bytes[i] : 0);
   for (uint32_t i = 0; i < m->vars.count; i++) {
     trt_tensor t;
     ok &= describe_var(c, p, i, &t);
@@ -229,6 +232,7 @@ static bool emit_all(cg_ctx *c, const cg_program *p, cg_format format) {
   add_u64(c, &f, m->vars_bytes);
   add_u64(c, &f, work_offset + c->work_bytes);
   add_u64(c, &f, c->scratch_bytes);
+  add_u64(c, &f, c->work_bytes);
   add_array(c, &f, &vars, "vars");
   add_array(c, &f, &entries, "entries");
   tt_vec_push(&f, image_global(c, p, format));

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "passes/plan_memory.h"
 
 enum { MAX_ENTRIES = 9 };
 
@@ -160,8 +161,11 @@ bool tt_session_emit(tt_session *s, const cg_target *target, cg_format format, u
   tt_recipe_print(s->recipe, &recipe);
   const char *entries[MAX_ENTRIES];
   int n_entries = entries_of(s->recipe, entries);
+  uint64_t saved[MAX_ENTRIES];
+  for (int i = 0; i < n_entries; i++) saved[i] = tt_plan_saved_bytes(tt_module_find_graph(s->module, entries[i]));
   cg_program p = {.module = s->module,
                   .entries = entries,
+                  .saved_bytes = saved,
                   .n_entries = n_entries,
                   .recipe_text = recipe.data,
                   .info_json = tt_info_json(s->module, s->recipe, s->arena),

@@ -20,6 +20,7 @@ static cJSON *entry_json(const tt_graph *g) {
   cJSON_AddNumberToObject(e, "nodes", nodes);
   cJSON_AddNumberToObject(e, "arena_bytes", (double)g->arena_bytes);
   cJSON_AddNumberToObject(e, "peak_bytes", (double)tt_plan_peak_bytes(g));
+  cJSON_AddNumberToObject(e, "saved_bytes", (double)tt_plan_saved_bytes(g));
   cJSON_AddNumberToObject(e, "macs_mxfp4", m.mx);
   cJSON_AddNumberToObject(e, "macs_float32", m.f32);
   cJSON_AddNumberToObject(e, "mxfp4_share", m.mx + m.f32 > 0 ? m.mx / (m.mx + m.f32) : 0);

@@ -95,6 +95,7 @@ typedef struct trt_entry {
   uint64_t n_outputs;
   const struct trt_launch *launches; /* what its calls of trt_parallel are, in order */
   uint64_t n_launches;
+  uint64_t plan_bytes, saved_bytes; /* of the arena that it uses; of them, kept from the forward pass for the backward one */
 } trt_entry;
 
 /* One launch of an entry, for `train --profile`. What a node computes and moves stands at its first launch, with zeros at its
@@ -142,6 +143,7 @@ typedef struct trt_program {
   uint64_t fingerprint; /* of var names, shapes and the recipe's state layout: a checkpoint of another program is refused */
   uint64_t batch;
   uint64_t vars_bytes, arena_bytes, scratch_bytes;
+  uint64_t work_bytes; /* the end of the arena that all entries share: partial results of a node's kernels */
   const trt_tensor *vars;
   uint64_t n_vars;
   const trt_entry *entries;

@@ -170,6 +170,8 @@ static void check_program(const trt_program *p) {
   assert_int_equal(e->n_launches, 1);
   assert_string_equal(e->launches[0].op, "add");
   assert_string_equal(e->launches[0].node, "");
+  assert_true(e->plan_bytes > 0 && e->plan_bytes + p->work_bytes <= p->arena_bytes);
+  assert_int_equal(e->saved_bytes, 5);
   assert_true(e->launches[0].bytes_read == 48 && e->launches[0].bytes_written == 24);
   uint8_t *memory = aligned_alloc(64, 4096);
   assert_true(p->vars_bytes + p->arena_bytes <= 4096);
@@ -194,7 +196,7 @@ static void test_program(void **state) {
   for (int i = 0; i < 32; i++) image[i] = (uint8_t)i;
   trt_patch patch = {.var = 0, .offset = 8, .bytes = 24};
   tt_module *m = small_module();
-  cg_program p = {.module = m, .entries = entry_names, .n_entries = 1, .recipe_text = "recipe", .info_json = "{}", .image = image,
+  cg_program p = {.module = m, .entries = entry_names, .n_entries = 1, .saved_bytes = (uint64_t[]){5}, .recipe_text = "recipe", .info_json = "{}", .image = image,
                   .image_bytes = 32, .patches = &patch, .n_patches = 1, .batch = 2, .fingerprint = 77};
   p.defaults.lr = 0.5;
   p.defaults.cosine = 1;

@@ -48,6 +48,7 @@ static void random_graphs_never_overlap(void **state) {
     tiny_pass(&t, t.g, "plan_memory");
     if (!tt_plan_check(t.g, &t.diag)) fail_msg("seed %u: %s", seed, t.diag.text);
     assert_true(t.g->arena_bytes <= tt_plan_unshared_bytes(t.g) && t.g->arena_bytes >= tt_plan_peak_bytes(t.g));
+    assert_true(tt_plan_saved_bytes(t.g) < tt_plan_peak_bytes(t.g));
     for (size_t i = 0; i < t.g->results.count; i++)
       assert_int_equal(tt_val(t.g, t.g->results.data[i].value)->space, TT_SPACE_ARENA);
     tiny_free(&t);

@@ -156,9 +156,9 @@ static const trt_launch fake_launches[] = {
     {"head", "linear", "", 0, FB *FD *FC, FB *FD * 4 + FC * FD * 4 + FC * 4, FB *FC * 4},
 };
 static const trt_entry fake_entries[] = {
-    {"train", fake_train, fake_inputs, 4, fake_outputs, 6, fake_launches, 1},
-    {"grad", fake_grad, fake_inputs, 4, fake_outputs, 8, fake_launches, 1},
-    {"eval", fake_forward, fake_inputs, 2, fake_outputs, 4, fake_launches, 1},
+    {"train", fake_train, fake_inputs, 4, fake_outputs, 6, fake_launches, 1, A_BYTES, 0},
+    {"grad", fake_grad, fake_inputs, 4, fake_outputs, 8, fake_launches, 1, A_BYTES, 0},
+    {"eval", fake_forward, fake_inputs, 2, fake_outputs, 4, fake_launches, 1, A_BYTES, 0},
 };
 static const trt_patch fake_patches[] = {{0, FAKE_W_AT, FC *FD * 4}, {1, FAKE_B_AT, FC * 4}};
 

@@ -237,6 +237,7 @@ static void usage(void **state) {
   }
   assert_int_equal(sh("$T info && $T info --json"), 0);
   assert_true(file_has("out", "parameters  51 "));
+  assert_true(file_has("out", "saved activations "));
   assert_true(file_has("out", "\"parameters\":51,"));
   assert_int_equal(sh("command -v python3 >/dev/null || exit 0; $T info --json | python3 -m json.tool"), 0);
 }
