@@ -1,5 +1,5 @@
 #!/bin/sh
-# Recipes x seeds, tracked: one results table (results.md) and one page (report.html) in the study's folder, both brought up to
+# Recipes x seeds, tracked: its results as tables (results.md) and one page (report.html) in the study's folder, both brought up to
 # date after every run. Interrupt it and start it again: finished runs are kept, a half run goes on where it was saved.
 #   sh tools/study.sh [short|long] [--recipes "A B"] [--seeds "1 2"] [--epochs N] [--model "options of tetrac new vit"]
 #                     [--batch N] [--data SPEC] [--set "key=value ..."] [--train "options of TRAINER train"] [--out DIR]

@@ -57,7 +57,8 @@ typedef struct tt_run {
 
 /* Reads a run's folder. Damaged lines are left out with a warning; false, after an error, where no figure is left. */
 bool tt_run_load(tt_run *run, const char *folder, tt_arena *arena, tt_diag *diag);
-/* The last and the best test accuracy, the last train and test loss; NaN where never measured. */
+/* The last and the best test accuracy, the mean training loss over the last epoch, the last test loss; NaN where never
+ * measured. */
 double tt_run_accuracy(const tt_run *run);
 double tt_run_best(const tt_run *run);
 double tt_run_loss(const tt_run *run);
@@ -84,6 +85,8 @@ typedef struct tt_spread {
   double mean, sd; /* sd: of a sample, NaN where n < 2 */
 } tt_spread;
 tt_spread tt_spread_of(int n, const double *x);
+/* The spread of `value` over a group. */
+tt_spread tt_group_spread(const tt_study *study, int group, double (*value)(const tt_run *run), tt_arena *arena);
 /* Differences of `value` between runs of equal seed in two groups. */
 tt_spread tt_paired(const tt_study *study, int group, int base, double (*value)(const tt_run *run));
 /* Number of the group of that name, or -1. */
@@ -91,7 +94,7 @@ int tt_study_find(const tt_study *study, const char *name);
 /* Half the width of the 95 % confidence interval of a mean; NaN where n < 2. */
 double tt_spread_half_width(const tt_spread *s);
 
-/* The whole page, and the results table alone as Markdown. */
+/* The whole page, and the results tables alone as Markdown. */
 void tt_report_html(tt_strbuf *out, const tt_study *study);
 void tt_report_markdown(tt_strbuf *out, const tt_study *study);
 

@@ -247,12 +247,6 @@ static void put_percent(tt_strbuf *out, const tt_spread *s, const char *extra) {
   tt_strbuf_printf(out, "</td>");
 }
 
-static tt_spread group_spread(const tt_study *s, const tt_group *g, double (*value)(const tt_run *), tt_arena *arena) {
-  double *x = TT_NEW_N(arena, double, g->n);
-  for (int i = 0; i < g->n; i++) x[i] = value(&s->runs[g->runs[i]]);
-  return tt_spread_of(g->n, x);
-}
-
 /* The difference to a group with its 95 % interval, in percent points. */
 static void put_difference(tt_strbuf *out, const tt_study *s, int group, int base) {
   tt_strbuf_printf(out, "<td>");
@@ -303,7 +297,7 @@ static int best_group(const tt_study *s, tt_arena *arena) {
   int best = -1;
   double value = -INFINITY;
   for (int i = 0; i < s->n_groups; i++) {
-    tt_spread a = group_spread(s, &s->groups[i], tt_run_accuracy, arena);
+    tt_spread a = tt_group_spread(s, i, tt_run_accuracy, arena);
     if (a.mean > value) value = a.mean, best = i;
   }
   return best;
@@ -318,7 +312,7 @@ static void put_summary(tt_strbuf *out, const tt_study *s, tt_arena *arena) {
     if (column_used(s, c)) tt_strbuf_printf(out, "<th>%s</th>", columns[c].head);
   tt_strbuf_printf(out, "</tr></thead><tbody>\n");
   for (int i = 0; i < s->n_groups; i++) {
-    tt_spread a = group_spread(s, &s->groups[i], tt_run_accuracy, arena);
+    tt_spread a = tt_group_spread(s, i, tt_run_accuracy, arena);
     tt_strbuf_printf(out, "<tr><td>");
     put_name(out, i, s->groups[i].name);
     tt_strbuf_printf(out, "</td><td>%d</td>", s->groups[i].n);
@@ -327,7 +321,7 @@ static void put_summary(tt_strbuf *out, const tt_study *s, tt_arena *arena) {
       if (base[b] >= 0) put_difference(out, s, i, base[b]);
     for (int c = 0; c < N_COLUMNS; c++) {
       if (!column_used(s, c)) continue;
-      tt_spread v = group_spread(s, &s->groups[i], columns[c].value, arena);
+      tt_spread v = tt_group_spread(s, i, columns[c].value, arena);
       put_cell(out, v.mean, &columns[c]);
     }
     tt_strbuf_printf(out, "</tr>\n");

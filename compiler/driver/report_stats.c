@@ -15,7 +15,17 @@ double tt_run_best(const tt_run *run) {
   return best;
 }
 
-double tt_run_loss(const tt_run *run) { return run->n_rows ? run->rows[run->n_rows - 1].loss : NAN; }
+/* A line's loss is the mean since the line before it, so lines count by their steps. */
+double tt_run_loss(const tt_run *run) {
+  if (run->n_rows == 0) return NAN;
+  double begin = ceil(run->rows[run->n_rows - 1].epoch) - 1, sum = 0, steps = 0;
+  for (int i = run->n_rows - 1; i >= 0 && run->rows[i].epoch > begin; i--) {
+    double n = run->rows[i].step - (i > 0 ? run->rows[i - 1].step : 0);
+    sum += n * run->rows[i].loss;
+    steps += n;
+  }
+  return sum / steps;
+}
 
 double tt_run_test_loss(const tt_run *run) {
   for (int i = run->n_rows - 1; i >= 0; i--)
@@ -59,6 +69,13 @@ tt_spread tt_spread_of(int n, const double *x) {
     if (isfinite(x[i])) squares += (x[i] - s.mean) * (x[i] - s.mean);
   if (s.n > 1) s.sd = sqrt(squares / (s.n - 1));
   return s;
+}
+
+tt_spread tt_group_spread(const tt_study *s, int group, double (*value)(const tt_run *), tt_arena *arena) {
+  const tt_group *g = &s->groups[group];
+  double *x = TT_NEW_N(arena, double, g->n);
+  for (int i = 0; i < g->n; i++) x[i] = value(&s->runs[g->runs[i]]);
+  return tt_spread_of(g->n, x);
 }
 
 tt_spread tt_paired(const tt_study *s, int group, int base, double (*value)(const tt_run *)) {
