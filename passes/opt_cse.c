@@ -40,6 +40,7 @@ static bool attr_equal(const tt_attr *a, const tt_attr *b) {
   case TT_ATTR_FLOAT: return memcmp(&a->as.f, &b->as.f, sizeof a->as.f) == 0;
   case TT_ATTR_QSPEC: return tt_qspec_equal(a->as.q, b->as.q);
   case TT_ATTR_INTS:
+  case TT_ATTR_OPS:
     return a->as.ints.n == b->as.ints.n &&
            memcmp(a->as.ints.v, b->as.ints.v, sizeof *a->as.ints.v * (size_t)a->as.ints.n) == 0;
   }

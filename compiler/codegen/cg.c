@@ -16,6 +16,7 @@ static void key_attr(tt_strbuf *sb, const tt_attr *a) {
   case TT_ATTR_FLOAT: tt_strbuf_printf(sb, "%a", a->as.f); break;
   case TT_ATTR_QSPEC: tt_strbuf_printf(sb, "%s", tt_qspec_print(a->as.q, q, sizeof q)); break;
   case TT_ATTR_INTS:
+  case TT_ATTR_OPS:
     for (int i = 0; i < a->as.ints.n; i++) tt_strbuf_printf(sb, "%lld,", (long long)a->as.ints.v[i]);
     break;
   }

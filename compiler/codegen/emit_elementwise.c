@@ -1,5 +1,6 @@
 /* Elementwise ops: one walk each, all arithmetic in float32 vectors.
  * GELU: x Phi(x), or 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) (Hendrycks & Gimpel 2016). */
+#include "compiler/codegen/rows.h"
 #include "compiler/codegen/walk.h"
 
 static const double INV_SQRT_2PI = 0.39894228040143267794;
@@ -109,3 +110,28 @@ static void gelu_grad_body(cg_ctx *c, void *u, const cg_val *in, cg_val *out) {
 }
 
 bool cg_emit_gelu_grad(cg_node *x) { return emit_walk(x, 3, gelu_grad_body); }
+
+static cg_walk_fn *body_of(tt_op op) {
+  cg_emit_fn *emit = cg_emit_table[op];
+  if (emit == cg_emit_unary) return unary_body;
+  if (emit == cg_emit_binary) return binary_body;
+  if (emit == cg_emit_gelu) return gelu_body;
+  TT_ASSERT(emit == cg_emit_gelu_grad);
+  return gelu_grad_body;
+}
+
+static void row_body(void *u, cg_val i, cg_val n) {
+  const cg_row_op *o = u;
+  cg_ctx *c = o->k->c;
+  ew e = {o->op, tt_node_int(o->k->x->g, o->k->x->n, TT_A_TANH) != 0};
+  cg_val in[2], out, one = cg_vf(c, 1); /* what lanes without an element compute with, as in a walk */
+  in[0] = cg_load_n(c, cg_gep(c, c->f32, o->from, i), n, one);
+  if (tt_ops[o->op].max_in > 1) in[1] = cg_load_n(c, cg_gep(c, c->f32, cg_row(c, o->in[1], o->row, o->D), i), n, one);
+  body_of(o->op)(c, &e, in, &out);
+  cg_store_n(c, out, cg_gep(c, c->f32, o->to, i), n);
+}
+
+void cg_elementwise_row(const cg_row_op *o) {
+  cg_row_op copy = *o;
+  cg_each(o->k->c, cg_i64(o->k->c, 0), cg_i64(o->k->c, o->D), row_body, &copy);
+}

@@ -1,9 +1,8 @@
-/* mx.colsum: column sums of a packed matrix, mx[R,K] -> f32[K]. Runs of 128 rows are summed by themselves into the
+/* mx.colsum: column sums of a packed matrix, mx[R,K] -> f32[K]. Runs of CG_RUN rows are summed by themselves into the
  * workspace, then the runs in ascending order: an order fixed by the shape. */
 #include "compiler/codegen/int4.h"
 #include "compiler/codegen/mx_lanes.h"
-
-enum { RUN = 128 };
+#include "compiler/codegen/rows.h"
 
 /* Sums of rows [r.begin, r.end) of block `b` into sums[32]. */
 static void sum_block(cg_kernel *k, const tt_type *type, cg_range r, cg_val b, cg_val sums) {
@@ -28,30 +27,16 @@ static void sum_block(cg_kernel *k, const tt_type *type, cg_range r, cg_val b, c
 /* Partial sums are [runs][nb * 32] in the workspace. */
 static void sum_runs(cg_kernel *k, const tt_type *type) {
   cg_ctx *c = k->c;
-  int64_t nb = tt_mx_blocks(type->dim[1]), runs = (type->dim[0] + RUN - 1) / RUN;
+  int64_t nb = tt_mx_blocks(type->dim[1]);
   cg_val saved = c->target->denormals_keep(c);
-  cg_val work = cg_work(k, 0, (uint64_t)(runs * nb * TT_MX_BLOCK) * sizeof(float));
-  cg_range r = cg_task_range(k, type->dim[0], RUN);
+  cg_val work = cg_work(k, 0, cg_run_bytes(type->dim[0], nb * TT_MX_BLOCK));
+  cg_range r = cg_task_range(k, type->dim[0], CG_RUN);
   cg_loop b;
   cg_loop_begin(c, &b, cg_i64(c, 0), cg_i64(c, nb), 1, 0, NULL);
   cg_val at = cg_add(c, cg_mul(c, k->task, cg_i64(c, nb)), b.i);
   sum_block(k, type, r, b.i, cg_gep(c, c->f32, work, cg_mul(c, at, cg_i64(c, TT_MX_BLOCK))));
   cg_loop_end(&b, NULL);
   c->target->denormals_restore(c, saved);
-}
-
-static void add_runs(cg_kernel *k, const tt_type *type) {
-  cg_ctx *c = k->c;
-  int64_t K = type->dim[1], width = tt_mx_blocks(K) * TT_MX_BLOCK, runs = (type->dim[0] + RUN - 1) / RUN;
-  cg_val work = cg_work(k, 0, (uint64_t)(runs * width) * sizeof(float));
-  cg_loop col, run;
-  cg_loop_begin(c, &col, cg_i64(c, 0), cg_i64(c, K), c->W, 0, NULL);
-  cg_loop_begin(c, &run, cg_i64(c, 0), cg_i64(c, runs), 1, 1, (cg_val[]){cg_vf(c, 0)});
-  cg_val at = cg_add(c, cg_mul(c, run.i, cg_i64(c, width)), col.i);
-  cg_val sum = cg_add(c, run.carry[0], cg_load(c, c->vf, cg_gep(c, c->f32, work, at), 4));
-  cg_loop_end(&run, &sum);
-  cg_store_n(c, run.carry[0], cg_gep(c, c->f32, cg_out(k, 0), col.i), cg_sub(c, cg_i64(c, K), col.i));
-  cg_loop_end(&col, NULL);
 }
 
 bool cg_emit_mx_colsum(cg_node *x) {
@@ -62,10 +47,11 @@ bool cg_emit_mx_colsum(cg_node *x) {
     sum_runs(k, type);
     cg_kernel_end(k);
   }
-  cg_launch(x, "runs", (type->dim[0] + RUN - 1) / RUN);
+  cg_launch(x, "runs", cg_run_count(type->dim[0]));
   k = cg_kernel_begin(x, "sum");
   if (k) {
-    add_runs(k, type);
+    int64_t width = tt_mx_blocks(type->dim[1]) * TT_MX_BLOCK;
+    cg_add_runs(k, type->dim[0], cg_work(k, 0, cg_run_bytes(type->dim[0], width)), width, cg_out(k, 0), type->dim[1]);
     cg_kernel_end(k);
   }
   cg_launch(x, "sum", 1);

@@ -1,14 +1,13 @@
 /* Layer normalisation. Forward: mean, then variance around it, then the output, over a row in L1. Backward: dx row by row;
- * dgamma and dbeta are summed by each task over its rows into the workspace, then over tasks in ascending order. */
+ * dgamma and dbeta are summed over runs of CG_RUN rows into the workspace, then over the runs in ascending order. */
 #include "compiler/codegen/rows.h"
 
 typedef struct nrow {
   cg_ctx *c;
   int64_t D;
-  double epsilon;
   cg_val x, dy, out;               /* rows */
   cg_val gamma, beta;              /* [D] */
-  cg_val dgamma, dbeta;            /* this task's partial sums [D] */
+  cg_val dgamma, dbeta;            /* this run's partial sums [D] */
   cg_val mean, rstd, mean_g, mean_gn; /* vf */
 } nrow;
 
@@ -31,30 +30,35 @@ static void normal_body(void *u, cg_val i, cg_val n) {
   cg_store_n(c, v, cg_gep(c, c->f32, s->out, i), n);
 }
 
-static void forward_row(cg_kernel *k, void *u, cg_val r) {
-  cg_ctx *c = k->c;
-  nrow s = *(nrow *)u;
+void cg_layernorm_row(const cg_row_op *o) {
+  cg_ctx *c = o->k->c;
+  nrow s = {.c = c, .D = o->D, .x = o->from, .out = o->to, .gamma = o->in[1], .beta = o->in[2]};
   cg_val sum, zero = cg_i64(c, 0), end = cg_i64(c, s.D), inv = cg_f32(c, 1.0 / (double)s.D);
-  s.c = c;
-  s.x = cg_row(c, cg_in(k, 0), r, s.D);
-  s.out = cg_row(c, cg_out(k, 0), r, s.D);
-  s.gamma = cg_in(k, 1);
-  s.beta = cg_in(k, 2);
   cg_fold(c, zero, end, 1, (cg_reduce_op[]){CG_SUM}, sum_terms, &s, &sum);
   cg_val mean = cg_mul(c, sum, inv);
   s.mean = cg_splat(c, mean, c->W);
   cg_fold(c, zero, end, 1, (cg_reduce_op[]){CG_SUM}, square_terms, &s, &sum);
-  cg_val rstd = cg_rsqrt(c, cg_fma(c, sum, inv, cg_f32(c, s.epsilon)));
+  cg_val epsilon = cg_f32(c, tt_node_float(o->k->x->g, o->k->x->n, TT_A_EPSILON));
+  cg_val rstd = cg_rsqrt(c, cg_fma(c, sum, inv, epsilon));
   s.rstd = cg_splat(c, rstd, c->W);
   cg_each(c, zero, end, normal_body, &s);
-  cg_store_f32(c, mean, cg_out(k, 1), r);
-  cg_store_f32(c, rstd, cg_out(k, 2), r);
+  cg_store_f32(c, mean, o->out[1], o->row);
+  cg_store_f32(c, rstd, o->out[2], o->row);
+}
+
+static void forward_row(cg_kernel *k, void *u, cg_val r) {
+  cg_val in[3] = {NULL, cg_in(k, 1), cg_in(k, 2)}, out[3] = {NULL, cg_out(k, 1), cg_out(k, 2)};
+  int64_t D = *(const int64_t *)u;
+  cg_row_op o = {.k = k, .D = D, .in = in, .out = out, .row = r};
+  o.from = cg_row(k->c, cg_in(k, 0), r, D);
+  o.to = cg_row(k->c, cg_out(k, 0), r, D);
+  cg_layernorm_row(&o);
 }
 
 bool cg_emit_layernorm(cg_node *x) { /* (x, gamma, beta) -> y, mean, rstd */
   TT_TRY(cg_float_operands(x));
-  nrow s = {.D = tt_type_last(cg_in_type(x, 0)), .epsilon = tt_node_float(x->g, x->n, TT_A_EPSILON)};
-  cg_emit_rows(x, tt_type_rows(cg_in_type(x, 0)), s.D, 2, forward_row, &s);
+  int64_t D = tt_type_last(cg_in_type(x, 0));
+  cg_emit_rows(x, tt_type_rows(cg_in_type(x, 0)), D, 2, forward_row, &D);
   return true;
 }
 
@@ -85,82 +89,53 @@ static void grad_body(void *u, cg_val i, cg_val n) {
   accumulate(c, dy, s->dbeta, i, n);
 }
 
-static void backward_row(cg_kernel *k, nrow *s, cg_val r) {
+void cg_layernorm_grad_row(const cg_row_op *o) {
+  cg_ctx *c = o->k->c;
+  nrow s = {.c = c, .D = o->D, .dy = o->from, .out = o->to, .gamma = o->in[2], .dgamma = o->sums};
+  cg_val sums[2], zero = cg_i64(c, 0), end = cg_i64(c, s.D), inv = cg_f32(c, 1.0 / (double)s.D);
+  s.dbeta = cg_gep(c, c->f32, s.dgamma, end);
+  s.x = cg_row(c, o->in[1], o->row, s.D);
+  s.mean = cg_splat(c, cg_load_f32(c, o->in[3], o->row), c->W);
+  s.rstd = cg_splat(c, cg_load_f32(c, o->in[4], o->row), c->W);
+  cg_fold(c, zero, end, 2, (cg_reduce_op[]){CG_SUM, CG_SUM}, grad_terms, &s, sums);
+  s.mean_g = cg_splat(c, cg_mul(c, sums[0], inv), c->W);
+  s.mean_gn = cg_splat(c, cg_mul(c, sums[1], inv), c->W);
+  cg_each(c, zero, end, grad_body, &s);
+}
+
+/* Task t sums run t into work[t] = {dgamma [D], dbeta [D]}. */
+static void emit_runs(cg_kernel *k, int64_t rows, int64_t D) {
   cg_ctx *c = k->c;
-  cg_val sums[2], zero = cg_i64(c, 0), end = cg_i64(c, s->D), inv = cg_f32(c, 1.0 / (double)s->D);
-  s->dy = cg_row(c, cg_in(k, 0), r, s->D);
-  s->x = cg_row(c, cg_in(k, 1), r, s->D);
-  s->out = cg_row(c, cg_out(k, 0), r, s->D);
-  s->mean = cg_splat(c, cg_load_f32(c, cg_in(k, 3), r), c->W);
-  s->rstd = cg_splat(c, cg_load_f32(c, cg_in(k, 4), r), c->W);
-  cg_fold(c, zero, end, 2, (cg_reduce_op[]){CG_SUM, CG_SUM}, grad_terms, s, sums);
-  s->mean_g = cg_splat(c, cg_mul(c, sums[0], inv), c->W);
-  s->mean_gn = cg_splat(c, cg_mul(c, sums[1], inv), c->W);
-  cg_each(c, zero, end, grad_body, s);
-}
-
-static void zero_body(void *u, cg_val i, cg_val n) {
-  nrow *s = u;
-  cg_store_n(s->c, cg_vf(s->c, 0), cg_gep(s->c, s->c->f32, s->dgamma, i), n);
-}
-
-/* Task t sums its rows into work[t] = {dgamma [D], dbeta [D]}. */
-static void emit_rows_pass(cg_node *x, nrow *s, int64_t rows, int64_t grain, int64_t n_tasks) {
-  cg_kernel *k = cg_kernel_begin(x, "");
-  if (k) {
-    cg_ctx *c = s->c = k->c;
-    cg_val work = cg_work(k, 0, (uint64_t)(n_tasks * 2 * s->D) * 4);
-    s->gamma = cg_in(k, 2);
-    s->dgamma = cg_row(c, work, k->task, 2 * s->D);
-    s->dbeta = cg_gep(c, c->f32, s->dgamma, cg_i64(c, s->D));
-    cg_each(c, cg_i64(c, 0), cg_i64(c, 2 * s->D), zero_body, s);
-    cg_range r = cg_task_range(k, rows, grain);
-    cg_loop l;
-    cg_loop_begin(c, &l, r.begin, r.end, 1, 0, NULL);
-    backward_row(k, s, l.i);
-    cg_loop_end(&l, NULL);
-    cg_kernel_end(k);
-  }
-  cg_launch(x, "", n_tasks);
-}
-
-typedef struct total {
-  cg_ctx *c;
-  int64_t D, n_tasks;
-  cg_val from, to; /* first task's sums, output */
-} total;
-
-static void total_body(void *u, cg_val i, cg_val n) {
-  total *t = u;
-  cg_ctx *c = t->c;
-  cg_val sum = cg_vf(c, 0);
+  cg_val in[5], sums = cg_row(c, cg_work(k, 0, cg_run_bytes(rows, 2 * D)), k->task, 2 * D);
+  for (int i = 0; i < 5; i++) in[i] = cg_in(k, i);
+  cg_row_op o = {.k = k, .D = D, .in = in, .sums = sums};
+  cg_zero_row(c, sums, 2 * D);
+  cg_range r = cg_task_range(k, rows, CG_RUN);
   cg_loop l;
-  cg_loop_begin(c, &l, cg_i64(c, 0), cg_i64(c, t->n_tasks), 1, 1, &sum);
-  sum = cg_add(c, l.carry[0], cg_cols(c, cg_row(c, t->from, l.i, 2 * t->D), i, n));
-  cg_loop_end(&l, &sum);
-  cg_store_n(c, l.carry[0], cg_gep(c, c->f32, t->to, i), n);
-}
-
-static void emit_total_pass(cg_node *x, int64_t D, int64_t n_tasks) {
-  cg_kernel *k = cg_kernel_begin(x, "total");
-  if (k) {
-    cg_ctx *c = k->c;
-    cg_val work = cg_work(k, 0, (uint64_t)(n_tasks * 2 * D) * 4);
-    for (int part = 0; part < 2; part++) {
-      total t = {c, D, n_tasks, cg_gep(c, c->f32, work, cg_i64(c, part * D)), cg_out(k, 1 + part)};
-      cg_each(c, cg_i64(c, 0), cg_i64(c, D), total_body, &t);
-    }
-    cg_kernel_end(k);
-  }
-  cg_launch(x, "total", 1);
+  cg_loop_begin(c, &l, r.begin, r.end, 1, 0, NULL);
+  o.row = l.i;
+  o.from = cg_row(c, in[0], l.i, D);
+  o.to = cg_row(c, cg_out(k, 0), l.i, D);
+  cg_layernorm_grad_row(&o);
+  cg_loop_end(&l, NULL);
 }
 
 bool cg_emit_layernorm_grad(cg_node *x) { /* (dy, x, gamma, mean, rstd) -> dx, dgamma, dbeta */
   TT_TRY(cg_float_operands(x));
-  nrow s = {.D = tt_type_last(cg_in_type(x, 1))};
-  int64_t rows = tt_type_rows(cg_in_type(x, 1)), grain = cg_grain(rows, 3 * s.D, 1);
-  int64_t n_tasks = (rows + grain - 1) / grain;
-  emit_rows_pass(x, &s, rows, grain, n_tasks);
-  emit_total_pass(x, s.D, n_tasks);
+  int64_t D = tt_type_last(cg_in_type(x, 1)), rows = tt_type_rows(cg_in_type(x, 1));
+  cg_kernel *k = cg_kernel_begin(x, "");
+  if (k) {
+    emit_runs(k, rows, D);
+    cg_kernel_end(k);
+  }
+  cg_launch(x, "", cg_run_count(rows));
+  k = cg_kernel_begin(x, "total");
+  if (k) {
+    cg_val work = cg_work(k, 0, cg_run_bytes(rows, 2 * D));
+    for (int i = 0; i < 2; i++)
+      cg_add_runs(k, rows, cg_gep(k->c, k->c->f32, work, cg_i64(k->c, i * D)), 2 * D, cg_out(k, 1 + i), D);
+    cg_kernel_end(k);
+  }
+  cg_launch(x, "total", 1);
   return true;
 }

@@ -58,3 +58,38 @@ void cg_emit_rows(cg_node *x, int64_t rows, int64_t D, int64_t cost, cg_row_fn *
   }
   cg_launch(x, "", (rows + grain - 1) / grain);
 }
+
+int64_t cg_run_count(int64_t rows) { return (rows + CG_RUN - 1) / CG_RUN; }
+uint64_t cg_run_bytes(int64_t rows, int64_t width) { return (uint64_t)(cg_run_count(rows) * width) * sizeof(float); }
+
+typedef struct run_sums {
+  cg_ctx *c;
+  int64_t runs, width;
+  cg_val from, to;
+} run_sums;
+
+static void zero_body(void *u, cg_val i, cg_val n) {
+  run_sums *s = u;
+  cg_store_n(s->c, cg_vf(s->c, 0), cg_gep(s->c, s->c->f32, s->to, i), n);
+}
+
+void cg_zero_row(cg_ctx *c, cg_val row, int64_t n) {
+  run_sums s = {.c = c, .to = row};
+  cg_each(c, cg_i64(c, 0), cg_i64(c, n), zero_body, &s);
+}
+
+static void add_body(void *u, cg_val i, cg_val n) {
+  run_sums *s = u;
+  cg_ctx *c = s->c;
+  cg_val sum = cg_vf(c, 0);
+  cg_loop l;
+  cg_loop_begin(c, &l, cg_i64(c, 0), cg_i64(c, s->runs), 1, 1, &sum);
+  sum = cg_add(c, l.carry[0], cg_cols(c, cg_row(c, s->from, l.i, s->width), i, n));
+  cg_loop_end(&l, &sum);
+  cg_store_n(c, l.carry[0], cg_gep(c, c->f32, s->to, i), n);
+}
+
+void cg_add_runs(cg_kernel *k, int64_t rows, cg_val from, int64_t width, cg_val to, int64_t D) {
+  run_sums s = {k->c, cg_run_count(rows), width, from, to};
+  cg_each(k->c, cg_i64(k->c, 0), cg_i64(k->c, D), add_body, &s);
+}

@@ -18,4 +18,26 @@ void cg_row_scale(cg_ctx *c, cg_val x, cg_val n, cg_val factor);
 /* Emits kernel "" with `row` called for each row, and launches it over all rows; cost is per element. */
 typedef void cg_row_fn(cg_kernel *k, void *u, cg_val r);
 void cg_emit_rows(cg_node *x, int64_t rows, int64_t D, int64_t cost, cg_row_fn *row, void *u);
+/* Sums over rows: each run of CG_RUN rows by itself into the workspace, [runs][width] floats, then the runs in ascending order.
+ * That order is a matter of the shape alone, whichever kernel makes the runs' sums. */
+enum { CG_RUN = 128 };
+int64_t cg_run_count(int64_t rows);
+uint64_t cg_run_bytes(int64_t rows, int64_t width);
+void cg_zero_row(cg_ctx *c, cg_val row, int64_t n);
+/* to[0..D) = sums over the runs of from[run * width + 0..D). */
+void cg_add_runs(cg_kernel *k, int64_t rows, cg_val from, int64_t width, cg_val to, int64_t D);
+
+/* An op on one row, in a kernel of its own or as a step of mx.fused: attributes are those of the open kernel's node. */
+typedef struct cg_row_op {
+  cg_kernel *k;
+  tt_op op;
+  int64_t D;
+  cg_val row;             /* its number */
+  cg_val from, to;        /* the row of operand 0 and of result 0, which may be the same memory */
+  const cg_val *in, *out; /* the other operands and results, from 1 on */
+  cg_val sums;            /* [n][D], where the n results behind the first are sums over rows: this run's so far */
+} cg_row_op;
+void cg_elementwise_row(const cg_row_op *o);
+void cg_layernorm_row(const cg_row_op *o);
+void cg_layernorm_grad_row(const cg_row_op *o);
 #endif

@@ -75,8 +75,7 @@ static tt_tensor copy_tensor(tt_arena *arena, const tt_tensor *t) {
   return c;
 }
 
-/* What a rule computed in double becomes a number of its element type. */
-static void settle(tt_tensor *t, bool round_f32) {
+void tt_tensor_settle(tt_tensor *t, bool round_f32) {
   int64_t n = t->type.dtype == TT_MX ? 0 : tt_type_count(&t->type);
   bool integer = t->type.dtype == TT_I32 || t->type.dtype == TT_I64;
   bool rounds = t->type.dtype == TT_F32 && round_f32;
@@ -91,10 +90,10 @@ static void run_node(const tt_graph *g, tt_node n, tt_tensor *values, bool round
   for (int i = 0; i < d->n_in; i++) in[i] = values[d->in[i]];
   for (int i = 0; i < d->n_out; i++) out[i] = tt_tensor_new(arena, *tt_typ(g, d->out[i]));
   tt_eval_ctx c = {
-      .g = g, .node = n, .arena = arena, .round_f32 = round_f32, .n_in = d->n_in, .n_out = d->n_out, .in = in, .out = out};
+      .g = g, .node = n, .op = d->op, .arena = arena, .round_f32 = round_f32, .n_in = d->n_in, .n_out = d->n_out, .in = in, .out = out};
   tt_eval_table[d->op](&c);
   for (int i = 0; i < d->n_out; i++) {
-    settle(&out[i], round_f32);
+    tt_tensor_settle(&out[i], round_f32);
     values[d->out[i]] = out[i];
   }
 }

@@ -14,6 +14,7 @@ typedef struct tt_tensor {
 typedef struct tt_eval_ctx {
   const tt_graph *g;
   tt_node node;
+  tt_op op; /* of the node, or of the step of an mx.fused that is being computed */
   tt_arena *arena; /* outputs live here */
   bool round_f32;  /* round every f32 result to float32 (default false: pure double) */
   int n_in, n_out;
@@ -22,6 +23,9 @@ typedef struct tt_eval_ctx {
 } tt_eval_ctx;
 typedef void tt_eval_fn(tt_eval_ctx *c);
 extern tt_eval_fn *const tt_eval_table[TT_OP_COUNT];
+
+/* Makes what a rule computed in double numbers of the element type; f32 only where round_f32. */
+void tt_tensor_settle(tt_tensor *t, bool round_f32);
 
 /* Conversions between a tensor and raw bytes in its element type. */
 tt_tensor tt_tensor_new(tt_arena *arena, tt_type type);

@@ -86,15 +86,30 @@ void tt_eval_mx_gemm(tt_eval_ctx *c) {
   from_f32(&c->out[0], y);
 }
 
+void tt_eval_column_sums(tt_arena *arena, const tt_tensor *mx, tt_tensor *sums) {
+  const float *x = dequantized(arena, mx);
+  int64_t n = tt_type_count(&mx->type), K = mx->type.dim[1];
+  for (int64_t i = 0; i < n; i++) sums->d[i % K] += (double)x[i];
+}
+
 void tt_eval_mx_colsum(tt_eval_ctx *c) {
   const tt_type *type = &c->in[0].type;
-  int64_t n = tt_type_count(type), K = type->dim[1];
-  if (type->format == TT_INT4) {
-    float *sums = TT_NEW_N(c->arena, float, K);
-    tt_int4_colsum(type, c->in[0].mx, sums);
-    from_f32(&c->out[0], sums);
+  if (type->format != TT_INT4) {
+    tt_eval_column_sums(c->arena, &c->in[0], &c->out[0]);
     return;
   }
-  const float *x = dequantized(c->arena, &c->in[0]);
-  for (int64_t i = 0; i < n; i++) c->out[0].d[i % K] += (double)x[i];
+  float *sums = TT_NEW_N(c->arena, float, type->dim[1]);
+  tt_int4_colsum(type, c->in[0].mx, sums);
+  from_f32(&c->out[0], sums);
+}
+
+void tt_eval_quantized(tt_arena *arena, tt_qspec q, const tt_tensor *x, bool transposed, const tt_tensor *rng, int64_t tensor,
+                       tt_tensor *out) {
+  int64_t rows = tt_type_rows(&x->type), cols = tt_type_last(&x->type);
+  uint64_t key = q.rounding == TT_STOCHASTIC ? tt_rng_key((int64_t)rng->d[0], (int64_t)rng->d[1], tensor) : 0;
+  const float *values = to_f32(arena, x);
+  if (transposed)
+    tt_mx_quantize(q, cols, rows, values, 1, cols, NULL, key, out->mx);
+  else
+    tt_mx_quantize(q, rows, cols, values, cols, 1, NULL, key, out->mx);
 }

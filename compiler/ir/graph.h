@@ -16,7 +16,10 @@ typedef uint32_t tt_value;
 typedef uint32_t tt_node;
 #define TT_NONE UINT32_MAX
 
-enum { TT_PLAIN = 0, TT_EW = 1, TT_COMM = 2, TT_STOCH = 4, TT_ALIAS = 8, TT_INPLACE = 16, TT_WEIGHT0 = 32, TT_WEIGHT1 = 64 };
+enum {
+  TT_PLAIN = 0, TT_EW = 1, TT_COMM = 2, TT_STOCH = 4, TT_ALIAS = 8, TT_INPLACE = 16, TT_WEIGHT0 = 32, TT_WEIGHT1 = 64,
+  TT_STEP = 128
+};
 typedef enum {
 #define TT_OP(id, ...) TT_OP_##id,
 #include "compiler/ir/ops.def"
@@ -31,7 +34,7 @@ typedef struct tt_op_info {
 extern const tt_op_info tt_ops[TT_OP_COUNT];
 bool tt_op_parse(const char *name, tt_op *out);
 
-typedef enum { TT_ATTR_INT, TT_ATTR_FLOAT, TT_ATTR_INTS, TT_ATTR_DTYPE, TT_ATTR_QSPEC } tt_attr_kind;
+typedef enum { TT_ATTR_INT, TT_ATTR_FLOAT, TT_ATTR_INTS, TT_ATTR_DTYPE, TT_ATTR_QSPEC, TT_ATTR_OPS } tt_attr_kind;
 typedef enum {
 #define TT_ATTR(id, name, kind) TT_A_##id,
 #define TT_ATTR_IMM(id, name, kind) TT_A_##id,
@@ -56,7 +59,7 @@ typedef struct tt_attr {
     struct {
       int n;
       const int64_t *v; /* arena */
-    } ints;
+    } ints; /* INTS; OPS: numbers of ops */
   } as;
 } tt_attr;
 
@@ -200,5 +203,5 @@ bool tt_const_splat(const tt_graph *g, tt_value v, double *x);
  * returns false after a diagnostic at `loc` that names operand, type and what was expected. */
 bool tt_infer(const tt_graph *g, tt_op op, int n_in, const tt_value *in, int n_attrs, const tt_attr *attrs, tt_type *out,
               int *n_out, tt_loc loc, tt_diag *diag);
-enum { TT_MAX_OUT = 5 };
+enum { TT_MAX_OUT = 8 };
 #endif

@@ -16,6 +16,7 @@ typedef struct tt_shape_ctx {
   tt_diag *diag;
 } tt_shape_ctx;
 typedef bool tt_shape_rule(tt_shape_ctx *c);
+extern tt_shape_rule *const tt_shape_table[TT_OP_COUNT];
 
 static inline const tt_type *tt_shape_in(const tt_shape_ctx *c, int i) { return tt_typ(c->g, c->in[i]); }
 
@@ -48,7 +49,7 @@ bool tt_shape_from_attr(tt_shape_ctx *c, const tt_attr *a, uint8_t dtype, tt_typ
   X(logical)                                                                                                               \
   X(cast) X(binary) X(compare) X(where) X(shape_of) X(reshape) X(transpose) X(slice) X(slice_grad) X(concat) X(expand)     \
       X(gather) X(reduce) X(matmul) X(linear) X(conv) X(layernorm) X(layernorm_grad) X(attention) X(attention_grad)        \
-          X(xent) X(xent_grad) X(correct) X(sumsq) X(clip_coef) X(adamw) X(adamw_ema) X(adamw_ramp) X(freeze) X(mx_quantize) X(mx_requantize) X(mx_dequantize)  \
+          X(xent) X(xent_grad) X(correct) X(sumsq) X(clip_coef) X(adamw) X(adamw_ema) X(adamw_ramp) X(freeze) X(mx_quantize) X(mx_fused) X(mx_requantize) X(mx_dequantize)  \
               X(mx_gemm) X(mx_colsum) X(histogram) X(arg_max) X(mx_confidence) X(mx_census)
 #define TT_SHAPE_DECLARE(rule) tt_shape_rule tt_shape_##rule;
 TT_SHAPE_RULES(TT_SHAPE_DECLARE)

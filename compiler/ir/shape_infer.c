@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include "compiler/ir/shape.h"
 
-static tt_shape_rule *const rules[TT_OP_COUNT] = {
+tt_shape_rule *const tt_shape_table[TT_OP_COUNT] = {
 #define TT_OP(id, name, min_in, max_in, n_out, flags, shape, eval, grad, emit, work) [TT_OP_##id] = tt_shape_##shape,
 #include "compiler/ir/ops.def"
 #undef TT_OP
@@ -159,7 +159,7 @@ bool tt_infer(const tt_graph *g, tt_op op, int n_in, const tt_value *in, int n_a
                     .diag = diag};
   for (int i = 0; i < n_in; i++) TT_ASSERT(in[i] < g->values.count);
   TT_TRY(check_operand_count(&c));
-  TT_TRY(rules[op](&c));
+  TT_TRY(tt_shape_table[op](&c));
   TT_ASSERT(c.n_out > 0 && c.n_out <= TT_MAX_OUT);
   for (int i = 0; i < c.n_out; i++) {
     char text[TT_TYPE_TEXT];

@@ -119,7 +119,8 @@ static bool parse_attrs(tt_parser *p, assignment *a) {
     for (int i = 0; i < a->n_attrs; i++) {
       if (a->attrs[i].id == attr.id) return tt_parse_fail(p, "attribute '%s' is given twice", tt_attrs[attr.id].name);
     }
-    if (attr.id == TT_A_TENSOR && attr.as.i >= p->next_tensor && attr.as.i < INT64_MAX) p->next_tensor = attr.as.i + 1;
+    bool draws = attr.id == TT_A_TENSOR || attr.id == TT_A_TENSOR_T;
+    if (draws && attr.as.i >= p->next_tensor && attr.as.i < INT64_MAX) p->next_tensor = attr.as.i + 1;
     a->attrs[a->n_attrs++] = attr;
   } while (tt_parse_take_punct(p, ','));
   return tt_parse_punct(p, '}');

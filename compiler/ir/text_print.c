@@ -185,10 +185,17 @@ static void put_attr(tt_strbuf *out, const tt_attr *a) {
   case TT_ATTR_FLOAT: put_f64(out, a->as.f); return;
   case TT_ATTR_DTYPE: put(out, tt_dtype_name((tt_dtype)a->as.i)); return;
   case TT_ATTR_QSPEC: put(out, tt_qspec_print(a->as.q, text, sizeof text)); return;
-  case TT_ATTR_INTS: break;
+  case TT_ATTR_INTS:
+  case TT_ATTR_OPS: break;
   }
   put(out, "[");
-  for (int i = 0; i < a->as.ints.n; i++) tt_strbuf_printf(out, i ? ",%lld" : "%lld", (long long)a->as.ints.v[i]);
+  for (int i = 0; i < a->as.ints.n; i++) {
+    if (i) put(out, ",");
+    if (tt_attrs[a->id].kind == TT_ATTR_OPS)
+      put(out, tt_ops[a->as.ints.v[i]].name);
+    else
+      tt_strbuf_printf(out, "%lld", (long long)a->as.ints.v[i]);
+  }
   put(out, "]");
 }
 
@@ -308,8 +315,10 @@ void tt_print_node(const tt_graph *g, tt_node n, tt_strbuf *out) {
 static int64_t implied_next_tensor(const tt_graph *g) {
   int64_t next = 0;
   TT_FOR_NODES(g, n) {
-    const tt_attr *a = tt_node_attr(g, n, TT_A_TENSOR);
-    if (a && a->as.i >= next && a->as.i < INT64_MAX) next = a->as.i + 1;
+    for (int i = 0; i < 2; i++) {
+      const tt_attr *a = tt_node_attr(g, n, i ? TT_A_TENSOR_T : TT_A_TENSOR);
+      if (a && a->as.i >= next && a->as.i < INT64_MAX) next = a->as.i + 1;
+    }
   }
   return next;
 }

@@ -245,6 +245,22 @@ bool tt_parse_data(tt_parser *p, const tt_type *type, void **data) {
   return tt_parse_expected(p, "data: {..}, splat(..), hex(..) or elided");
 }
 
+/* "[op,op]": names of ops as their numbers. */
+static bool parse_ops(tt_parser *p, tt_attr *attr) {
+  int64_t v[MAX_INTS];
+  int n = 0;
+  TT_TRY(tt_parse_punct(p, '['));
+  do {
+    tt_op op;
+    if (n == MAX_INTS) return tt_parse_fail(p, "more than %d ops in a list", MAX_INTS);
+    if (p->tok.kind != TT_TOK_WORD || !tt_op_parse(p->tok.text, &op)) return tt_parse_expected(p, "an op");
+    v[n++] = op;
+    tt_parse_advance(p);
+  } while (tt_parse_take_punct(p, ','));
+  *attr = tt_attr_ints(p->g, attr->id, n, v);
+  return tt_parse_punct(p, ']');
+}
+
 static bool parse_attr_value(tt_parser *p, tt_attr *attr) {
   int64_t v[MAX_INTS];
   int n;
@@ -266,6 +282,7 @@ static bool parse_attr_value(tt_parser *p, tt_attr *attr) {
     TT_TRY(parse_ints(p, v, MAX_INTS, &n));
     *attr = tt_attr_ints(p->g, attr->id, n, v);
     return true;
+  case TT_ATTR_OPS: return parse_ops(p, attr);
   }
   return false;
 }

@@ -211,15 +211,20 @@ static void check_node(verifier *v, tt_node n) {
   for (int i = 0; i < d->n_out; i++) v->defined[d->out[i]] = true;
 }
 
+static void check_tensor_id(verifier *v, tt_names *seen, tt_node n, tt_attr_id id) {
+  const tt_attr *a = tt_node_attr(v->g, n, id);
+  if (a && !tt_names_add(seen, tt_arena_printf(v->scratch, "%lld", (long long)a->as.i), n))
+    fault(v, n, "attribute '%s' is %lld, as on an earlier node: both would draw the same random bits", tt_attrs[id].name,
+          (long long)a->as.i);
+}
+
 /* Two draws of one id would be the same draw. */
 static void check_tensor_ids(verifier *v) {
   tt_names seen = {0};
   TT_FOR_NODES(v->g, n) {
-    const tt_attr *a = tt_node_attr(v->g, n, TT_A_TENSOR);
-    if (!a || !(tt_ops[tt_nod(v->g, n)->op].flags & TT_STOCH) || tt_nod(v->g, n)->n_in < 2) continue;
-    if (!tt_names_add(&seen, tt_arena_printf(v->scratch, "%lld", (long long)a->as.i), n))
-      fault(v, n, "attribute 'tensor' is %lld, as on an earlier node: both would draw the same random bits",
-            (long long)a->as.i);
+    if (!(tt_ops[tt_nod(v->g, n)->op].flags & TT_STOCH) || tt_nod(v->g, n)->n_in < 2) continue;
+    check_tensor_id(v, &seen, n, TT_A_TENSOR);
+    check_tensor_id(v, &seen, n, TT_A_TENSOR_T);
   }
   tt_names_free(&seen);
 }

@@ -171,6 +171,13 @@ static void write_conv(exporter *e, tt_node n) {
   tt_onnx_write_int(e->w, "group", tt_node_int(e->g, n, TT_A_GROUP));
 }
 
+static void write_op_names(exporter *e, const char *name, const tt_attr *a) {
+  const char *list = "";
+  for (int i = 0; i < a->as.ints.n; i++)
+    list = tt_arena_printf(e->arena, "%s%s%s", list, i ? "," : "", tt_ops[a->as.ints.v[i]].name);
+  tt_onnx_write_string(e->w, name, list);
+}
+
 static void write_attr(exporter *e, const tt_attr *a) {
   const char *name = tt_attrs[a->id].name;
   char text[64];
@@ -180,6 +187,7 @@ static void write_attr(exporter *e, const tt_attr *a) {
   case TT_ATTR_INTS: tt_onnx_write_ints(e->w, name, a->as.ints.n, a->as.ints.v); return;
   case TT_ATTR_DTYPE: tt_onnx_write_string(e->w, name, tt_dtype_name((tt_dtype)a->as.i)); return;
   case TT_ATTR_QSPEC: tt_onnx_write_string(e->w, name, tt_qspec_print(a->as.q, text, sizeof text)); return;
+  case TT_ATTR_OPS: write_op_names(e, name, a); return;
   }
 }
 

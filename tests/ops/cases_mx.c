@@ -112,10 +112,29 @@ static void columns(sweep *s, tt_format format, int rows, int cols) {
   sweep_op(s, TT_OP_MX_COLSUM, 0, NULL, 1e-5);
 }
 
+/* Steps that the evaluator computes with the very bits; tests/codegen has the others. */
+static void fused(sweep *s, int rows, int cols) {
+  static const int64_t of[] = {TT_OP_ADD, TT_OP_RELU, TT_OP_MUL};
+  for (int steps = 0; steps < 4; steps++) {
+    tt_qspec q = {true, TT_E2M1, TT_SCALE_CEIL, TT_STOCHASTIC, TT_DIRECT};
+    tt_attr a[6] = {tt_attr_qspec(TT_A_Q, q), tt_attr_int(TT_A_TENSOR, 7), tt_attr_qspec(TT_A_QT, q), tt_attr_int(TT_A_TENSOR_T, 8)};
+    sweep_begin(s);
+    a[4] = tt_attr_ints(s->b.g, TT_A_OF, steps, of);
+    a[5] = tt_attr_ints(s->b.g, TT_A_KEEP, steps, (int64_t[]){1, 0, 1});
+    latent(s, rows, cols);
+    if (steps > 0) latent(s, rows, cols);
+    if (steps > 2) sweep_in(s, sweep_f32(2, rows, cols), 2, 2);
+    second_operand(s, TT_STOCHASTIC, rows, cols);
+    sweep_op(s, TT_OP_MX_FUSED, 6, a, 0);
+  }
+}
+
 void sweep_mx(sweep *s) {
   quantizers(s);
   begins_at_a_step(s, 40, 70);
   extremes(s);
+  fused(s, 40, 33);
+  fused(s, 300, 64);
   for (int f = 0; f < TT_MX_FORMATS; f++) {
     columns(s, (tt_format)f, 7, 40);
     columns(s, (tt_format)f, 300, 192);

@@ -1,0 +1,203 @@
+/* mx.fused: a few ops row by row and the quantizers of what comes out of them, in one sweep.
+ *
+ * A block of 32 rows is what a column quantizer needs at once, so tasks take blocks. Within one, a group of rows that L1
+ * holds goes through the steps and is quantized along rows while it is there; with the block complete, its columns are
+ * quantized from a chunk of scratch (or from the tensor itself where the last step's is kept, or there is no step). So what
+ * only the quantizers read is never in memory. Each part is the code of the op that it stands for, in the same order of
+ * addition; quantizers keep denormals, the other ops flush them, as they do apart. */
+#include "compiler/codegen/mx_quantizer.h"
+#include "compiler/codegen/rows.h"
+#include "compiler/ir/fused.h"
+
+enum { BLOCK = TT_MX_BLOCK, RUN_BLOCKS = CG_RUN / TT_MX_BLOCK, GROUP_BYTES = 16384 };
+
+typedef struct sweep {
+  cg_kernel *k;
+  cg_ctx *c;
+  tt_fused f;
+  int64_t rows, D;
+  int64_t group;             /* rows */
+  int64_t width;             /* floats of a run's sums, of all results that are sums together */
+  cg_quantizer along, across;
+  cg_val chunk;              /* scratch for the rows of a block or a group, NULL where none is needed */
+  cg_val buffer;
+  cg_val sums;               /* of the current run */
+  cg_val first, count;       /* rows of the block */
+} sweep;
+
+/* Rows in scratch are this far apart: a power of two would put a tile's rows into a few sets of the cache. */
+static int64_t chunk_stride(const sweep *s) { return (s->D + 15) / 16 * 16 + 16; }
+static const tt_fused_step *last_step(const tt_fused *f) { return f->n_steps ? &f->step[f->n_steps - 1] : NULL; }
+static bool ends_in_scratch(const tt_fused *f) { return f->n_steps > 0 && !last_step(f)->keep; }
+static bool any_unkept(const tt_fused *f) {
+  bool any = false;
+  for (int i = 0; i < f->n_steps; i++) any |= !f->step[i].keep;
+  return any;
+}
+/* Results of a step behind its first that are sums over rows: those without a dimension for them. */
+static bool sums_rows(tt_op op) { return cg_emit_table[op] == cg_emit_table[TT_OP_LAYERNORM_GRAD]; }
+
+static int64_t sums_width(const tt_fused *f, int64_t D) {
+  int64_t width = f->colsum >= 0 ? tt_mx_blocks(D) * BLOCK : 0;
+  for (int i = 0; i < f->n_steps; i++)
+    if (sums_rows(f->step[i].op)) width += (tt_ops[f->step[i].op].n_out - 1) * D;
+  return width;
+}
+
+/* Where row r of the block's rows (i64) lies in scratch. */
+static cg_val chunk_row(const sweep *s, cg_val r, cg_val group) {
+  cg_ctx *c = s->c;
+  bool whole_block = s->f.out_t >= 0 && ends_in_scratch(&s->f);
+  return cg_row(c, s->chunk, whole_block ? r : cg_sub(c, r, group), chunk_stride(s));
+}
+
+/* Runs the steps on row r of the block, of the group that begins with row `group`. */
+static void run_steps(const sweep *s, cg_val r, cg_val group) {
+  cg_ctx *c = s->c;
+  cg_val row = cg_add(c, s->first, r), from = cg_row(c, cg_in(s->k, 0), row, s->D), sums = s->sums;
+  if (s->f.colsum >= 0) sums = cg_gep(c, c->f32, sums, cg_i64(c, tt_mx_blocks(s->D) * BLOCK));
+  for (int i = 0; i < s->f.n_steps; i++) {
+    const tt_fused_step *step = &s->f.step[i];
+    int extra = tt_ops[step->op].n_out - 1, operands = tt_ops[step->op].max_in;
+    cg_val in[8] = {NULL}, out[8] = {NULL};
+    for (int j = 1; j < operands; j++) in[j] = cg_in(s->k, step->in + step->n_in - operands + j);
+    for (int j = 1; j <= extra; j++) out[j] = cg_out(s->k, step->out + step->n_out - extra - 1 + j);
+    cg_val to = step->keep ? cg_row(c, cg_out(s->k, step->out), row, s->D) : chunk_row(s, r, group);
+    cg_row_op o = {s->k, step->op, s->D, row, from, to, in, out, sums};
+    if (tt_ops[step->op].flags & TT_EW)
+      cg_elementwise_row(&o);
+    else if (sums_rows(step->op))
+      cg_layernorm_grad_row(&o);
+    else
+      cg_layernorm_row(&o);
+    if (sums_rows(step->op)) sums = cg_gep(c, c->f32, sums, cg_i64(c, extra * s->D));
+    from = to;
+  }
+}
+
+/* Row r of what is quantized. */
+static cg_val source_row(const sweep *s, cg_val r, cg_val group) {
+  if (ends_in_scratch(&s->f)) return chunk_row(s, r, group);
+  cg_val base = s->f.n_steps ? cg_out(s->k, last_step(&s->f)->out) : cg_in(s->k, 0);
+  return cg_row(s->c, base, cg_add(s->c, s->first, r), s->D);
+}
+
+static void quantize_row(sweep *s, cg_val r, cg_val group) {
+  cg_ctx *c = s->c;
+  s->along.x = source_row(s, r, group);
+  if (s->f.colsum >= 0) s->along.sums = s->sums;
+  cg_val row = cg_add(c, s->first, r);
+  cg_quantize_row(&s->along, cg_i64(c, 0), cg_mul(c, row, cg_i64(c, s->along.nb)), s->D);
+}
+
+static void emit_group(sweep *s, cg_val begin) {
+  cg_ctx *c = s->c;
+  cg_loop r;
+  cg_val end = cg_add(c, begin, cg_i64(c, s->group));
+  if (s->rows % s->group) end = cg_min(c, end, s->count);
+  if (s->f.n_steps) {
+    cg_loop_begin(c, &r, begin, end, 1, 0, NULL);
+    run_steps(s, r.i, begin);
+    cg_loop_end(&r, NULL);
+  }
+  if (s->f.out_q < 0) return;
+  cg_val saved = c->target->denormals_keep(c);
+  cg_loop_begin(c, &r, begin, end, 1, 0, NULL);
+  quantize_row(s, r.i, begin);
+  cg_loop_end(&r, NULL);
+  c->target->denormals_restore(c, saved);
+}
+
+static void emit_columns(sweep *s, cg_val block) {
+  cg_ctx *c = s->c;
+  cg_loop col;
+  cg_val zero = cg_i64(c, 0), saved = c->target->denormals_keep(c), source = source_row(s, zero, zero);
+  cg_loop_begin(c, &col, zero, cg_i64(c, s->D), c->W, 0, NULL);
+  cg_tile t = {.x = cg_gep(c, c->f32, source, col.i),
+               .stride = ends_in_scratch(&s->f) ? chunk_stride(s) : s->D,
+               .prefetch = s->f.n_steps == 0 && s->f.out_q < 0,
+               .rows = s->rows % BLOCK ? s->count : NULL,
+               .cols = s->D % c->W ? cg_sub(c, cg_i64(c, s->D), col.i) : NULL,
+               .col = col.i,
+               .block = block};
+  cg_quantize_tile(&s->across, &t, s->buffer);
+  cg_loop_end(&col, NULL);
+  c->target->denormals_restore(c, saved);
+}
+
+static void emit_block(sweep *s, cg_val block) {
+  cg_ctx *c = s->c;
+  s->first = cg_mul(c, block, cg_i64(c, BLOCK));
+  s->count = cg_i64(c, BLOCK);
+  if (s->rows % BLOCK) s->count = cg_min(c, s->count, cg_sub(c, cg_i64(c, s->rows), s->first));
+  if (s->width) {
+    cg_val run = cg_div(c, block, cg_i64(c, RUN_BLOCKS));
+    s->sums = cg_row(c, cg_work(s->k, 0, cg_run_bytes(s->rows, s->width)), run, s->width);
+    cg_if fresh;
+    cg_if_begin(c, &fresh, cg_icmp(c, LLVMIntEQ, cg_rem(c, block, cg_i64(c, RUN_BLOCKS)), cg_i64(c, 0)));
+    cg_zero_row(c, s->sums, s->width);
+    cg_if_end(&fresh);
+  }
+  cg_loop group;
+  cg_loop_begin(c, &group, cg_i64(c, 0), s->count, s->group, 0, NULL);
+  emit_group(s, group.i);
+  cg_loop_end(&group, NULL);
+  if (s->f.out_t >= 0) emit_columns(s, block);
+}
+
+static void emit_sweep(cg_kernel *k, const tt_fused *f, int64_t rows, int64_t D, int64_t grain) {
+  cg_ctx *c = k->c;
+  sweep s = {.k = k, .c = c, .f = *f, .rows = rows, .D = D, .group = BLOCK, .width = sums_width(f, D)};
+  while (s.group > 1 && s.group * D * (int64_t)sizeof(float) > GROUP_BYTES) s.group /= 2;
+  int64_t chunk_rows = f->out_t >= 0 && ends_in_scratch(f) ? BLOCK : s.group;
+  if (any_unkept(f)) s.chunk = cg_scratch(k, 0, (uint64_t)(chunk_rows * chunk_stride(&s)) * sizeof(float));
+  if (f->out_q >= 0) s.along = cg_quantizer_open(k, f->q, f->out_q, f->rng, TT_A_TENSOR);
+  if (f->out_t >= 0) {
+    s.across = cg_quantizer_open(k, f->q_t, f->out_t, f->rng, TT_A_TENSOR_T);
+    s.buffer = cg_alloca(c, c->vi, 5, 64);
+  }
+  cg_loop b;
+  cg_range r = cg_task_range(k, (rows + BLOCK - 1) / BLOCK, grain);
+  cg_loop_begin(c, &b, r.begin, r.end, 1, 0, NULL);
+  emit_block(&s, b.i);
+  cg_loop_end(&b, NULL);
+}
+
+/* The runs' sums of results that are sums over rows, added up: first those of the quantized rows, then the steps'. */
+static void emit_totals(cg_kernel *k, const tt_fused *f, int64_t rows, int64_t D) {
+  cg_ctx *c = k->c;
+  int64_t width = sums_width(f, D), at = 0;
+  cg_val work = cg_work(k, 0, cg_run_bytes(rows, width));
+  if (f->colsum >= 0) {
+    cg_add_runs(k, rows, work, width, cg_out(k, f->colsum), D);
+    at += tt_mx_blocks(D) * BLOCK;
+  }
+  for (int i = 0; i < f->n_steps; i++) {
+    const tt_fused_step *s = &f->step[i];
+    for (int j = s->keep; sums_rows(s->op) && j < s->n_out; j++, at += D)
+      cg_add_runs(k, rows, cg_gep(c, c->f32, work, cg_i64(c, at)), width, cg_out(k, s->out + j), D);
+  }
+}
+
+bool cg_emit_mx_fused(cg_node *x) {
+  tt_fused f = tt_fused_of(x->g, x->n);
+  int64_t rows = tt_type_rows(cg_in_type(x, 0)), D = tt_type_last(cg_in_type(x, 0));
+  int64_t blocks = (rows + BLOCK - 1) / BLOCK, width = sums_width(&f, D);
+  /* Runs of 4 blocks make 64 bytes of a transposed row, which tasks should not share, and the runs of sums, which they must
+   * not. */
+  int64_t grain = cg_grain(blocks, D * BLOCK / 2, f.out_t >= 0 || width ? RUN_BLOCKS : 1);
+  cg_kernel *k = cg_kernel_begin(x, "");
+  if (k) {
+    emit_sweep(k, &f, rows, D, grain);
+    cg_kernel_end(k);
+  }
+  cg_launch(x, "", (blocks + grain - 1) / grain);
+  if (width == 0) return true;
+  k = cg_kernel_begin(x, "total");
+  if (k) {
+    emit_totals(k, &f, rows, D);
+    cg_kernel_end(k);
+  }
+  cg_launch(x, "total", 1);
+  return true;
+}

@@ -1,0 +1,28 @@
+/* The parts of an mx.fused node (ops.def), read from its attributes once for every layer that needs them. */
+#ifndef TT_FUSED_H
+#define TT_FUSED_H
+#include "compiler/ir/graph.h"
+
+enum { TT_FUSED_STEPS = 4 };
+
+typedef struct tt_fused_step {
+  tt_op op;
+  bool keep;     /* result 0 is a result of the node */
+  int in, n_in;  /* operands, without the one that the step before hands on */
+  int out, n_out; /* results, result 0 where kept included */
+} tt_fused_step;
+
+typedef struct tt_fused {
+  int n_steps;
+  tt_fused_step step[TT_FUSED_STEPS];
+  tt_qspec q, q_t;
+  int rng;                 /* operand, -1 where nothing is stochastic */
+  int out_q, out_t, colsum; /* results, -1 where absent */
+  int n_in, n_out;
+} tt_fused;
+
+/* NULL, or what is wrong with the attributes. */
+const char *tt_fused_read(int n_attrs, const tt_attr *attrs, tt_fused *f);
+/* The same of a node that verifies. */
+tt_fused tt_fused_of(const tt_graph *g, tt_node n);
+#endif

@@ -1,0 +1,296 @@
+/* Makes one sweep of what reads a float tensor only to quantize it, and of the ops that make that tensor:
+ *
+ *   before:  t, dgamma, dbeta = layernorm_grad(dy, x, gamma, mean, rstd)
+ *            s = add(r, t)                            also used elsewhere
+ *            m = reshape(s)                           the same rows
+ *            a = mx.quantize(m, rng){q};  c = mx.colsum(a);  b = mx.quantize(m, rng){transpose=1}
+ *   after:   dgamma, dbeta, s, a, b, c = mx.fused(dy, x, gamma, mean, rstd, r, rng)
+ *                                         {of=[layernorm_grad,add], keep=[0,1], q, q_t, colsum=1}
+ *
+ * A float tensor without another use (t here, and what GELU or a norm hands to a linear) is never stored. Ops say by a flag
+ * whether they can be a step; the chain runs upwards along operand 0. It is computed where its last op was, and quantizers
+ * move up to there. Where the tensor stays alive behind a quantizer anyway, that one is moved only a short way: up from the
+ * backward half into the forward one its result would hold memory for longer than the saved read is worth. Where the tensor
+ * dies, a quarter of its memory at most takes its place. Weights are left alone: they stay, and their forms are wanted far
+ * apart.
+ *
+ * No bit changes: mx.fused is its parts one after the other. Runs late, as other passes do not look into mx.fused. */
+#include "compiler/ir/fused.h"
+#include "passes/pass.h"
+
+enum { NEAR = 8, MAX_OPERANDS = 32, MAX_ATTRS = 32 }; /* NEAR: nodes in execution order */
+
+typedef struct fuser {
+  tt_graph *g;
+  tt_diag *diag;
+  int64_t *place;  /* by node: position in execution order */
+  tt_value *root;  /* by value: what it has the rows of, through reshapes; itself where it is no view */
+} fuser;
+
+typedef struct group {
+  tt_value x;                  /* what is quantized */
+  tt_node along, across, sums; /* the quantizers and mx.colsum of the first; TT_NONE where absent */
+  int n_steps;
+  tt_node step[TT_FUSED_STEPS]; /* the last op first */
+  bool keep[TT_FUSED_STEPS];
+  int chained[TT_FUSED_STEPS]; /* the operand that the step before hands on: 0, or 1 of a commutative op */
+} group;
+
+static bool is_view(const tt_graph *g, tt_node n) {
+  const tt_node_data *d = tt_nod(g, n);
+  if (!(tt_ops[d->op].flags & TT_ALIAS)) return false;
+  const tt_type *from = tt_typ(g, d->in[0]), *to = tt_typ(g, d->out[0]);
+  return from->rank > 0 && to->rank > 0 && tt_type_last(from) == tt_type_last(to);
+}
+
+static fuser open_fuser(tt_graph *g, tt_pass_ctx *ctx) {
+  fuser f = {g, ctx->diag, TT_NEW_N(ctx->scratch, int64_t, g->nodes.count + 1),
+             TT_NEW_N(ctx->scratch, tt_value, g->values.count + 1)};
+  for (size_t v = 0; v < g->values.count; v++) f.root[v] = (tt_value)v;
+  int64_t at = 0;
+  TT_FOR_NODES(g, n) {
+    f.place[n] = at++;
+    if (is_view(g, n)) f.root[tt_nod(g, n)->out[0]] = f.root[tt_nod(g, n)->in[0]];
+  }
+  return f;
+}
+
+static bool in_group(const group *p, tt_node n) {
+  for (int i = 0; i < p->n_steps; i++)
+    if (p->step[i] == n) return true;
+  return n == p->along || n == p->across;
+}
+
+/* Where v and its views are used by nodes outside of the group: first and last place; false where they are not. Views count
+ * where they are `counted`. */
+static bool other_uses(const fuser *f, const group *p, tt_value v, bool counted, int64_t *first, int64_t *last) {
+  const tt_graph *g = f->g;
+  *first = INT64_MAX;
+  *last = -1;
+  TT_FOR_NODES(g, n) {
+    const tt_node_data *d = tt_nod(g, n);
+    if (in_group(p, n) || (!counted && is_view(g, n))) continue;
+    for (int i = 0; i < d->n_in; i++) {
+      if (f->root[d->in[i]] != v) continue;
+      if (f->place[n] < *first) *first = f->place[n];
+      *last = f->place[n];
+    }
+  }
+  for (size_t i = 0; i < g->results.count; i++)
+    if (f->root[g->results.data[i].value] == v) *last = INT64_MAX;
+  for (size_t i = 0; i < g->updates.count; i++)
+    if (f->root[g->updates.data[i].value] == v) *last = INT64_MAX;
+  return *last >= 0;
+}
+
+/* The node that makes v as its result 0, if it can be a step at all. */
+static tt_node step_of(const fuser *f, tt_value v) {
+  const tt_graph *g = f->g;
+  const tt_value_data *value = tt_val(g, v);
+  if (value->kind != TT_VALUE_NODE || value->index != 0) return TT_NONE;
+  const tt_node_data *d = tt_nod(g, value->def);
+  const unsigned flags = tt_ops[d->op].flags;
+  if (!(flags & TT_STEP) || value->type.dtype != TT_F32 || value->type.rank == 0) return TT_NONE;
+  for (int i = 0; i < ((flags & TT_EW) ? d->n_in : 1); i++)
+    if (!tt_type_equal(tt_typ(g, d->in[i]), &value->type)) return TT_NONE;
+  return value->def;
+}
+
+static bool attrs_clash(const fuser *f, const group *p, tt_node n) {
+  const tt_node_data *d = tt_nod(f->g, n);
+  for (int i = 0; i < d->n_attrs; i++)
+    for (int k = 0; k < p->n_steps; k++)
+      if (tt_node_attr(f->g, p->step[k], d->attrs[i].id)) return true;
+  return false;
+}
+
+/* Whether n may be computed only where the chain's last op is: near, with nothing between that needs its results or
+ * overwrites its operands. */
+static bool may_sink(const fuser *f, const group *p, tt_node n) {
+  const tt_graph *g = f->g;
+  const tt_node_data *d = tt_nod(g, n);
+  const int64_t to = f->place[p->step[0]];
+  if (to - f->place[n] > NEAR) return false;
+  for (int i = 0; i < d->n_out; i++) {
+    int64_t first, last;
+    other_uses(f, p, d->out[i], true, &first, &last);
+    if (first < to) return false;
+  }
+  for (tt_node between = d->next; between != p->step[0]; between = tt_nod(g, between)->next)
+    if (tt_ops[tt_nod(g, between)->op].flags & TT_INPLACE) return false;
+  return true;
+}
+
+static void add_step(const fuser *f, group *p, tt_node n) {
+  int64_t first, last;
+  p->step[p->n_steps] = n;
+  p->chained[p->n_steps++] = 0;
+  p->keep[p->n_steps - 1] = other_uses(f, p, tt_nod(f->g, n)->out[0], false, &first, &last);
+}
+
+/* Room for results: two quantized forms and column sums come on top. */
+static bool has_room(const fuser *f, const group *p, tt_node n) {
+  int results = 4;
+  for (int i = 0; i < p->n_steps; i++) results += tt_nod(f->g, p->step[i])->n_out - !p->keep[i];
+  return results + tt_nod(f->g, n)->n_out - 1 <= TT_MAX_OUT;
+}
+
+/* The chain of ops that ends in x, as far up as it goes. */
+static void find_steps(const fuser *f, group *p) {
+  tt_node n = step_of(f, p->x);
+  if (n == TT_NONE) return;
+  add_step(f, p, n);
+  while (p->n_steps < TT_FUSED_STEPS) {
+    const tt_node_data *d = tt_nod(f->g, n);
+    int ways = (tt_ops[d->op].flags & TT_COMM) ? 2 : 1, way = 0;
+    tt_node up = TT_NONE;
+    for (; way < ways; way++) {
+      up = step_of(f, d->in[way]);
+      if (up != TT_NONE && !attrs_clash(f, p, up) && may_sink(f, p, up) && has_room(f, p, up)) break;
+    }
+    if (way == ways) return;
+    p->chained[p->n_steps - 1] = way;
+    add_step(f, p, up);
+    n = up;
+  }
+}
+
+/* Quantizers that the sweep can take: of values that are computed, block by block, with what is known there. */
+static bool takes(const fuser *f, tt_node n) {
+  const tt_node_data *d = tt_nod(f->g, n);
+  tt_qspec q = tt_node_qspec(f->g, n, TT_A_Q);
+  return d->op == TT_OP_MX_QUANTIZE && q.rounding != TT_EMA && q.format < TT_MX_FORMATS &&
+         tt_val(f->g, f->root[d->in[0]])->kind != TT_VALUE_VAR;
+}
+
+static void find_quantizers(const fuser *f, group *p) {
+  TT_FOR_NODES(f->g, n) {
+    if (!takes(f, n) || f->root[tt_nod(f->g, n)->in[0]] != p->x) continue;
+    tt_node *slot = tt_node_int(f->g, n, TT_A_TRANSPOSED) ? &p->across : &p->along;
+    if (*slot == TT_NONE) *slot = n;
+  }
+}
+
+/* Where the group is computed: at its last op, or at the first quantizer. */
+static tt_node home_of(const fuser *f, const group *p) {
+  if (p->n_steps) return p->step[0];
+  if (p->along == TT_NONE) return p->across;
+  return p->across == TT_NONE || f->place[p->along] < f->place[p->across] ? p->along : p->across;
+}
+
+/* Leaves a quantizer out that would have to be moved far without its operand dying by it. */
+static void drop_if_far(const fuser *f, group *p, tt_node *quantizer) {
+  int64_t first, last;
+  if (*quantizer == TT_NONE || f->place[*quantizer] - f->place[home_of(f, p)] <= NEAR) return;
+  other_uses(f, p, p->x, false, &first, &last);
+  if (last > f->place[*quantizer]) *quantizer = TT_NONE;
+}
+
+static void find_sums(const fuser *f, group *p) {
+  if (p->along == TT_NONE) return;
+  const tt_value quantized = tt_nod(f->g, p->along)->out[0];
+  TT_FOR_NODES(f->g, n)
+  if (p->sums == TT_NONE && tt_nod(f->g, n)->op == TT_OP_MX_COLSUM && tt_nod(f->g, n)->in[0] == quantized) p->sums = n;
+}
+
+/* The group around x; false where there is nothing to gain. */
+static bool find_group(const fuser *f, tt_value x, group *p) {
+  *p = (group){.x = x, .along = TT_NONE, .across = TT_NONE, .sums = TT_NONE};
+  find_quantizers(f, p);
+  find_steps(f, p);
+  drop_if_far(f, p, &p->along);
+  drop_if_far(f, p, &p->across);
+  if (p->n_steps) {
+    int64_t first, last;
+    p->keep[0] = other_uses(f, p, x, false, &first, &last);
+  }
+  find_sums(f, p);
+  int quantizers = (p->along != TT_NONE) + (p->across != TT_NONE);
+  return quantizers > 0 && (p->n_steps > 0 || quantizers == 2 || p->sums != TT_NONE);
+}
+
+typedef struct parts {
+  tt_value in[MAX_OPERANDS];
+  tt_attr attr[MAX_ATTRS];
+  int n_in, n_attrs;
+} parts;
+
+static void put_step(const fuser *f, const group *p, int i, parts *q) {
+  const tt_node_data *d = tt_nod(f->g, p->step[i]);
+  bool first = i == p->n_steps - 1;
+  for (int k = 0; k < d->n_in; k++)
+    if (first || k != p->chained[i]) q->in[q->n_in++] = d->in[k];
+  for (int k = 0; k < d->n_attrs; k++) q->attr[q->n_attrs++] = d->attrs[k];
+}
+
+static void put_quantizer(const fuser *f, tt_node n, tt_attr_id spec, tt_attr_id tensor, tt_value *rng, parts *q) {
+  if (n == TT_NONE) return;
+  q->attr[q->n_attrs++] = tt_attr_qspec(spec, tt_node_qspec(f->g, n, TT_A_Q));
+  if (tt_nod(f->g, n)->n_in < 2) return;
+  *rng = tt_nod(f->g, n)->in[1];
+  q->attr[q->n_attrs++] = tt_attr_int(tensor, tt_node_int(f->g, n, TT_A_TENSOR));
+}
+
+static parts take_parts(const fuser *f, const group *p, tt_node home) {
+  parts q = {0};
+  tt_value rng = TT_NONE;
+  int64_t of[TT_FUSED_STEPS], keep[TT_FUSED_STEPS];
+  for (int i = p->n_steps - 1; i >= 0; i--) {
+    of[p->n_steps - 1 - i] = tt_nod(f->g, p->step[i])->op;
+    keep[p->n_steps - 1 - i] = p->keep[i];
+    put_step(f, p, i, &q);
+  }
+  if (p->n_steps) {
+    q.attr[q.n_attrs++] = tt_attr_ints(f->g, TT_A_OF, p->n_steps, of);
+    q.attr[q.n_attrs++] = tt_attr_ints(f->g, TT_A_KEEP, p->n_steps, keep);
+  } else {
+    q.in[q.n_in++] = tt_nod(f->g, home)->in[0];
+  }
+  put_quantizer(f, p->along, TT_A_Q, TT_A_TENSOR, &rng, &q);
+  put_quantizer(f, p->across, TT_A_QT, TT_A_TENSOR_T, &rng, &q);
+  if (p->sums != TT_NONE) q.attr[q.n_attrs++] = tt_attr_int(TT_A_COLSUM, 1);
+  if (rng != TT_NONE) q.in[q.n_in++] = rng;
+  return q;
+}
+
+static void hand_over(tt_graph *g, tt_value old, tt_value made) {
+  tt_val(g, made)->name = tt_val(g, old)->name;
+  tt_graph_replace(g, old, made);
+}
+
+static bool rewrite(const fuser *f, const group *p) {
+  tt_graph *g = f->g;
+  tt_node home = home_of(f, p);
+  parts q = take_parts(f, p, home);
+  TT_ASSERT(q.n_in <= MAX_OPERANDS && q.n_attrs <= MAX_ATTRS);
+  tt_builder b = {.g = g, .diag = f->diag, .at = home, .loc = tt_nod(g, home)->loc};
+  tt_node made = tt_build(&b, TT_OP_MX_FUSED, q.n_in, q.in, q.n_attrs, q.attr);
+  if (made == TT_NONE) return false;
+  const tt_value *out = tt_nod(g, made)->out;
+  for (int i = p->n_steps - 1; i >= 0; i--) {
+    const tt_node_data *d = tt_nod(g, p->step[i]);
+    for (int k = !p->keep[i]; k < d->n_out; k++) hand_over(g, d->out[k], *out++);
+  }
+  tt_node rest[3] = {p->along, p->across, p->sums};
+  for (int i = 0; i < 3; i++)
+    if (rest[i] != TT_NONE) hand_over(g, tt_nod(g, rest[i])->out[0], *out++);
+  tt_graph_sweep(g);
+  return true;
+}
+
+static bool find_any(const fuser *f, group *p) {
+  TT_FOR_NODES(f->g, n)
+  if (takes(f, n) && find_group(f, f->root[tt_nod(f->g, n)->in[0]], p)) return true;
+  return false;
+}
+
+tt_pass_result tt_fuse_quantize(tt_graph *g, tt_pass_ctx *ctx) {
+  group p;
+  bool changed = false;
+  for (;;) {
+    fuser f = open_fuser(g, ctx);
+    if (!find_any(&f, &p)) return changed ? TT_PASS_CHANGED : TT_PASS_UNCHANGED;
+    if (!rewrite(&f, &p)) return TT_PASS_FAILED;
+    changed = true;
+  }
+}
