@@ -34,6 +34,7 @@ typedef struct run {
   trt_evaluation evaluation; /* the latest */
   double started, pace;      /* seconds a step, smoothed */
   double window_seconds;     /* of the steps since the last logged line */
+  double step_seconds, track_seconds; /* of all steps; of what tracking did between them */
   int64_t window_steps, saved_step;
   char state[4096];
   int lock;
@@ -147,6 +148,7 @@ static bool run_step(run *r, trt_error *err) {
   double seconds = trt_now() - before;
   r->pace = r->pace > 0 ? 0.95 * r->pace + 0.05 * seconds : seconds;
   r->window_seconds += seconds;
+  r->step_seconds += seconds;
   r->window_steps++;
   r->at.step++;
   r->at.loss_sum += (double)trt_model_scalar(r->model, r->step.loss);
@@ -243,13 +245,20 @@ static bool calibrate(run *r, trt_error *err) {
   return trt_calibrate(r->model, r->data, r->settings, r->at.step, &stop_signal, &r->progress, err);
 }
 
+static bool track(run *r, trt_error *err) {
+  double before = trt_now();
+  bool ok = !r->tracker.ready || trt_track_step(&r->tracker, r->at.step, (double)r->at.step / (double)r->per_epoch, err);
+  r->track_seconds += trt_now() - before;
+  return ok;
+}
+
 static bool turn(run *r, trt_error *err) {
   if (!calibrate(r, err)) return false;
   if (stop_signal) return true; /* it was abandoned; the loop saves */
   if (!run_step(r, err)) return false;
   if (trt_profile_complete(&r->profile) && !trt_profile_report(&r->profile, r->options->out, &r->progress, err)) return false;
   bool epoch_end = r->at.step % r->per_epoch == 0, end = r->at.step == r->last;
-  if (r->tracker.ready && !trt_track_step(&r->tracker, r->at.step, (double)r->at.step / (double)r->per_epoch, err)) return false;
+  if (!track(r, err)) return false;
   r->at.eval_pending = (epoch_end || end) && r->options->evaluate;
   show_bar(r);
   if (!report_step(r, err)) return false;
@@ -342,6 +351,8 @@ static int finish(run *r, bool ok, const trt_error *err) {
     char time[16];
     trt_progress_line(&r->progress, "trained %" PRId64 " steps in %s; state in %s", r->at.step,
                       trt_progress_time(trt_now() - r->started, time), r->state);
+    if (r->tracker.ready && r->step_seconds > 0)
+      trt_progress_line(&r->progress, "tracking took %.1f %% as long as the steps", 100 * r->track_seconds / r->step_seconds);
     if (r->options->evaluate) trt_evaluation_print(&r->evaluation, "test", false);
   }
   trt_metrics_close(&r->metrics);

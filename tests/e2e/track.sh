@@ -8,6 +8,7 @@ train() { ./t train --data synthetic --epochs 3 --no-eval "$@" >out 2>&1 || { ca
 train --max-steps 40 --threads 1 --out plain
 train --max-steps 40 --threads 1 --track 20 --track-window 10 --out one
 train --max-steps 40 --threads 3 --track 20 --track-window 10 --out three
+grep -q 'tracking took [0-9.]* % as long as the steps' out
 cmp plain/state.safetensors one/state.safetensors
 cmp one/state.safetensors three/state.safetensors
 cmp one/track.jsonl three/track.jsonl
