@@ -21,9 +21,9 @@ static cJSON *entry_json(const tt_graph *g) {
   cJSON_AddNumberToObject(e, "arena_bytes", (double)g->arena_bytes);
   cJSON_AddNumberToObject(e, "peak_bytes", (double)tt_plan_peak_bytes(g));
   cJSON_AddNumberToObject(e, "saved_bytes", (double)tt_plan_saved_bytes(g));
-  cJSON_AddNumberToObject(e, "macs_mxfp4", m.mx);
+  cJSON_AddNumberToObject(e, "macs_4bit", m.mx);
   cJSON_AddNumberToObject(e, "macs_float32", m.f32);
-  cJSON_AddNumberToObject(e, "mxfp4_share", m.mx + m.f32 > 0 ? m.mx / (m.mx + m.f32) : 0);
+  cJSON_AddNumberToObject(e, "share_4bit", m.mx + m.f32 > 0 ? m.mx / (m.mx + m.f32) : 0);
   return e;
 }
 
@@ -41,7 +41,7 @@ char *tt_info_json(const tt_module *module, const tt_recipe *recipe, tt_arena *a
   cJSON_AddStringToObject(root, "model", module->name);
   cJSON_AddStringToObject(root, "recipe", recipe->name);
   cJSON_AddNumberToObject(root, "parameters", params);
-  cJSON_AddNumberToObject(root, "parameters_mxfp4", quantized);
+  cJSON_AddNumberToObject(root, "parameters_4bit", quantized);
   cJSON_AddNumberToObject(root, "variables_bytes", (double)module->vars_bytes);
   cJSON *entries = cJSON_AddArrayToObject(root, "entries");
   for (size_t i = 0; i < module->graphs.count; i++)

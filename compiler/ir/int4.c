@@ -21,7 +21,7 @@ float tt_int4_scale(float max) {
 unsigned tt_int4_code(tt_rounding rounding, float x, float scale, unsigned bits) {
   if (isnan(scale)) return 0;
   float y = fabsf(x) / scale;
-  if (y > TOP) y = TOP; /* max / fl(max / 7) may be the float above 7 */
+  if (!(y <= TOP)) y = TOP; /* max / fl(max / 7) may be the float above 7 */
   int n = (int)y;
   float rest = y - (float)n;
   if (rounding == TT_STOCHASTIC)

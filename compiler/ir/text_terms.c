@@ -128,7 +128,7 @@ bool tt_parse_type(tt_parser *p, tt_type *type) {
     if (dim[d] > max_elements / count) return tt_parse_fail(p, "a type of too many elements");
     if (dim[d] > 0) count *= dim[d];
   }
-  if (dtype == TT_MX && rank != 2) return tt_parse_fail(p, "an mx type has %d dimensions, expected 2", rank);
+  if (dtype == TT_MX && rank != 2) return tt_parse_fail(p, "a matrix of 4-bit numbers has %d dimensions, expected 2", rank);
   *type = dtype == TT_MX ? tt_type_mx(format, dim[0], dim[1]) : tt_type_make(dtype, rank, dim);
   return true;
 }

@@ -18,7 +18,7 @@
 #define TRT_MAX_RANK 8
 #define TRT_ALIGN 64
 
-/* Element types of descriptors. TRT_MX is packed MXFP4 and never crosses this border as an input. */
+/* Element types of descriptors. TRT_MX is packed 4-bit numbers and never crosses this border as an input. */
 typedef enum { TRT_F32 = 0, TRT_F64 = 1, TRT_I32 = 2, TRT_I64 = 3, TRT_BOOL = 4, TRT_MX = 5 } trt_dtype;
 
 typedef enum {

@@ -244,7 +244,7 @@ static void refuses_by_reason(void **state) {
       {"", "%y = const f32[1] hex(0000803g)", "hex data holds something else"},
       {"", "%y = const f32[1] hex(0000803f", "hex data without its closing parenthesis"},
       {"", "%y = const mx.e2m1[1,32] splat(0)", "the data forms of an mx matrix"},
-      {"", "%y = const mx.e2m1[32] elided", "an mx type has 1 dimensions, expected 2"},
+      {"", "%y = const mx.e2m1[32] elided", "a matrix of 4-bit numbers has 1 dimensions, expected 2"},
       {"", "%y = const f32[70000,70000] splat(1)", "more than 1 GiB of data"},
       {"", "%y = const f32[99999999999,99999999999] elided", "a type of too many elements"},
       {"", "%y = const f32[-1] elided", "dimension -1 of a type is negative"},
