@@ -30,7 +30,7 @@ static const char *const roundings[] = {"nearest", "stochastic", "ema", NULL};
 static const char *const sources[] = {"direct", "double", NULL};
 static const char *const schedules[] = {"constant", "cosine", NULL};
 static const char *const label_kinds[] = {"hard", "soft", NULL};
-static const char *const recomputes[] = {"none", "cheap", "mlp", "all", NULL};
+static const char *const recomputes[] = {"none", "cheap", "most", "all", NULL};
 
 #define FIELD(type, field) offsetof(type, field), sizeof(((type *)0)->field)
 #define RECIPE(field) FIELD(tt_recipe, field)

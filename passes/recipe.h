@@ -13,7 +13,7 @@ typedef enum { TT_LAYERS_NONE, TT_LAYERS_BLOCK, TT_LAYERS_ALL, TT_LAYERS_PATTERN
 typedef enum { TT_CONTROL_NONE, TT_CONTROL_EMA, TT_CONTROL_DAMPEN, TT_CONTROL_FREEZE, TT_CONTROL_RAMP } tt_control;
 
 /* What the backward makes again instead of keeping it (passes/recompute.c). No choice changes a bit of any result. */
-typedef enum { TT_RECOMPUTE_NONE, TT_RECOMPUTE_CHEAP, TT_RECOMPUTE_MLP, TT_RECOMPUTE_ALL } tt_recompute_level;
+typedef enum { TT_RECOMPUTE_NONE, TT_RECOMPUTE_CHEAP, TT_RECOMPUTE_MOST, TT_RECOMPUTE_ALL } tt_recompute_level;
 
 typedef struct tt_recipe {
   const char *name;
@@ -38,7 +38,7 @@ typedef struct tt_recipe {
   bool soft_labels;         /* [loss] labels = hard | soft */
   int64_t epochs, seed;     /* [train] */
   int64_t track_block;      /* [track] block = last | N: whose output tracking follows; 0: last, 1: first */
-  tt_recompute_level recompute; /* [memory] recompute = none | cheap | mlp | all */
+  tt_recompute_level recompute; /* [memory] recompute = none | cheap | most | all */
 } tt_recipe;
 
 /* Loads a recipe by name (from `dir`) or by path (anything with a '/' or ending in .ini), then applies `sets` ("key=value").

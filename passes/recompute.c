@@ -7,8 +7,9 @@
  * The same node on the same operands gives the same bits, so no setting of memory.recompute changes a result:
  *   none   every value is kept
  *   cheap  those made without a product: outputs of norms, activations, sums
- *   mlp    also products that only elementwise nodes read in the forward: the hidden layer in front of its activation
- *   all    also any other product (queries, keys and values), and sums with a product behind them (the residual stream)
+ *   most   also products that only elementwise nodes read in the forward, and what those make of them: the hidden layer in
+ *          front of its activation, every other sum of the residual stream
+ *   all    also any other product: queries, keys and values
  *
  * A value is made again from what is kept anyway for the backward, with one product at most, and never by a node that draws
  * random numbers. One is taken at a time, as long as the peak falls by half of its size: of those that lie idle at the peak the
@@ -86,24 +87,24 @@ typedef struct price {
   int products;
 } price;
 
-static bool can_remake(const recompute *r, tt_value v, int64_t at, bool first, price *p);
+static bool can_remake(const recompute *r, tt_value v, int64_t at, price *p);
 
 /* v can be read at position `at` of the backward: it is there anyway, or can be remade for it. */
 static bool at_hand(const recompute *r, tt_value v, int64_t at, price *p) {
   const span *s = span_of(r, v);
   if (!s || r->l.buffers[r->l.index[v]].end == r->l.n_nodes || (!s->remade && s->end >= at)) return true;
-  return can_remake(r, r->l.root[v], at, false, p);
+  return can_remake(r, r->l.root[v], at, p);
 }
 
-/* May v, the root of its buffer, be made again at `at`? Adds what that costs. `first`: v is what is wanted, not a step to it. */
-static bool can_remake(const recompute *r, tt_value v, int64_t at, bool first, price *p) {
+/* May v, the root of its buffer, be made again at `at`? Adds what that costs. */
+static bool can_remake(const recompute *r, tt_value v, int64_t at, price *p) {
   tt_node n = tt_val(r->g, v)->def;
   const tt_node_data *d = tt_nod(r->g, n);
   tt_work w = tt_node_work(r->g, n);
   bool product = w.mx + w.f32 > 0;
   if (tt_node_attr(r->g, n, TT_A_TENSOR)) return false;
   if (product && r->level == TT_RECOMPUTE_CHEAP) return false;
-  if (product && r->level == TT_RECOMPUTE_MLP && !(first && span_of(r, v)->elementwise) && !span_of(r, v)->remade) return false;
+  if (product && r->level == TT_RECOMPUTE_MOST && !span_of(r, v)->elementwise) return false;
   p->products += product;
   p->traffic += traffic(r, n);
   p->macs += w.mx * BYTES_A_MX_MAC + w.f32 * BYTES_A_F32_MAC;
@@ -158,7 +159,7 @@ static uint32_t cheapest(const recompute *r, int64_t at) {
     const span *s = &r->spans[i];
     price p = {0};
     if (s->refused || s->remade || s->first_back == INT64_MAX || at <= s->last || at >= s->first_back) continue;
-    if (!can_remake(r, r->l.buffers[i].root, s->first_back, true, &p)) continue;
+    if (!can_remake(r, r->l.buffers[i].root, s->first_back, &p)) continue;
     double bytes = (double)r->l.buffers[i].bytes, cost = (p.traffic + p.macs) / bytes;
     if (p.traffic / bytes > WORTH || cost >= best) continue;
     best = cost;

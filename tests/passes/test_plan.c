@@ -6,7 +6,8 @@ static tt_value pick(tiny *t, const tt_value *values, size_t n) {
   return values[(size_t)(x * (double)n) % n];
 }
 
-/* Random nodes over values of a few sizes: elementwise, aliases of aliases, several outputs, shared and unused results. */
+/* Random nodes over values of a few sizes: elementwise with one operand and two, broadcast, aliases of aliases, several
+ * outputs, shared and unused results. */
 static void random_graph(tiny *t, uint32_t seed) {
   enum { MOST = 80 };
   tt_value values[3 * MOST];
@@ -15,6 +16,7 @@ static void random_graph(tiny *t, uint32_t seed) {
   values[n++] = tt_graph_add_input(t->g, "images", tt_type_make(TT_F32, SHAPE(3, 40)));
   values[n++] = tiny_param(t, "p", 0, 1, SHAPE(3, 40));
   values[n++] = tt_graph_const(t->g, *tt_typ(t->g, values[0]), TT_NEW_N(t->arena, float, 120));
+  tt_value row = tiny_build(t, TT_OP_EXP, IN(tt_graph_add_input(t->g, "row", tt_type_make(TT_F32, SHAPE(40)))), 0, NULL);
   int nodes = 10 + (int)(seed % MOST) * 2 / 3;
   for (int i = 0; i < nodes; i++) {
     tt_value x = pick(t, values, n);
@@ -31,6 +33,10 @@ static void random_graph(tiny *t, uint32_t seed) {
       tt_value v = tt_graph_const(t->g, tt_type_make(TT_F32, SHAPE(40)), one);
       tt_node norm = tt_build(&t->b, TT_OP_LAYERNORM, 3, (tt_value[]){x, v, v}, 1, &eps);
       values[n++] = tt_nod(t->g, norm)->out[0];
+    } else if (what < 0.5) {
+      tt_value y = pick(t, values, n);
+      bool fits = tt_type_equal(&type, tt_typ(t->g, y));
+      values[n++] = tiny_build(t, TT_OP_ADD, IN(fits ? y : row, x), 0, NULL);
     } else
       values[n++] = tiny_build(t, TT_OP_EXP, IN(x), 0, NULL);
   }

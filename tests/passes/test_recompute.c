@@ -70,7 +70,7 @@ static void check_recipe(const char *recipe, const bool falls[LEVELS]) {
     if (i == 0) continue;
     assert_true(s[i].arena_bytes <= s[i - 1].arena_bytes);
     if (falls[i]) assert_true(s[i].arena_bytes < s[i - 1].arena_bytes);
-    assert_true((s[i].products > s[0].products) == (i >= TT_RECOMPUTE_MLP));
+    assert_true((s[i].products > s[0].products) == (i >= TT_RECOMPUTE_MOST));
   }
   for (int i = 0; i < LEVELS; i++) tiny_free(&t[i]);
 }
@@ -78,18 +78,18 @@ static void check_recipe(const char *recipe, const bool falls[LEVELS]) {
 /* The 4-bit operands are what the backward keeps, so outputs of norms and activations are not in memory anyway. */
 static void four_bits(void **state) {
   (void)state;
-  check_recipe("tetrajet", (bool[LEVELS]){[TT_RECOMPUTE_MLP] = true, [TT_RECOMPUTE_ALL] = true});
+  check_recipe("tetrajet", (bool[LEVELS]){[TT_RECOMPUTE_MOST] = true});
 }
 
 /* Where gradients are quantized from the latent tensors these are kept. */
 static void latent_sources(void **state) {
   (void)state;
-  check_recipe("microscaling", (bool[LEVELS]){[TT_RECOMPUTE_CHEAP] = true, [TT_RECOMPUTE_MLP] = true});
+  check_recipe("microscaling", (bool[LEVELS]){[TT_RECOMPUTE_CHEAP] = true, [TT_RECOMPUTE_MOST] = true});
 }
 
 static void float32(void **state) {
   (void)state;
-  check_recipe("fp32", (bool[LEVELS]){[TT_RECOMPUTE_CHEAP] = true, [TT_RECOMPUTE_MLP] = true});
+  check_recipe("fp32", (bool[LEVELS]){[TT_RECOMPUTE_CHEAP] = true, [TT_RECOMPUTE_MOST] = true});
 }
 
 /* Matrices quantized from float values, in nodes of their own or in fused ones. */
