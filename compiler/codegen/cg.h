@@ -25,6 +25,20 @@ typedef LLVMTypeRef cg_type;
 /* Everything that differs between machines. Only target_*.c names a triple or a CPU feature. */
 typedef enum { CG_DOT_VNNI512, CG_DOT_VNNI256, CG_DOT_MADD512, CG_DOT_MADD256, CG_DOT_SDOT, CG_DOT_SMULL } cg_dot;
 typedef struct cg_ctx cg_ctx;
+
+/* A unit that multiplies tiles of bytes: acc[16][16] += a[16][4k] b[k][16][4], u8 x s8 into i32, in tiles it names by number.
+ * Full ones have k = 16, rows of 64 bytes; the half ones k = 8. Moves take byte strides between rows. */
+enum { CG_TILE_ACC, CG_TILE_ACCS = 2, CG_TILE_A = 2, CG_TILE_AS = 3, CG_TILE_B = 5, CG_TILE_HALF_B, CG_TILE_HALF_A };
+typedef struct cg_tile_unit {
+  const char *name;             /* of its product */
+  void (*configure)(cg_ctx *c); /* before a task's first use */
+  void (*release)(cg_ctx *c);   /* after its last */
+  void (*zero)(cg_ctx *c, int tile);
+  void (*load)(cg_ctx *c, int tile, cg_val p, int64_t stride);
+  void (*store)(cg_ctx *c, int tile, cg_val p, int64_t stride);
+  void (*dot_u8s8)(cg_ctx *c, int acc, int a, int b);
+} cg_tile_unit;
+
 struct cg_target {
   const struct cg_family *family;
   const char *name, *triple, *cpu, *features;
@@ -32,6 +46,7 @@ struct cg_target {
   int vector_regs;   /* 32 or 16 */
   cg_dot dot;        /* 4-way dot product of bytes */
   bool dot_signed;   /* it is s8 x s8 instead of u8 x s8 */
+  bool dot_narrow;   /* it adds pairs of products in int16 */
   bool branch_tails; /* no masked loads and stores: whole vectors take a branch of their own */
   int mx_vectors;    /* columns of an MX register tile, in vectors */
   int64_t l1_bytes, l2_bytes; /* per core, for blocking */
@@ -39,6 +54,8 @@ struct cg_target {
   cg_val (*dot_u8s8)(cg_ctx *c, cg_val acc, cg_val a, cg_val b);
   /* x * 2^n for a vf x and integers n held as floats, rounded once; NULL: done in the exponent field. */
   cg_val (*scale_by_power)(cg_ctx *c, cg_val x, cg_val n);
+  const cg_tile_unit *tiles; /* NULL: none */
+  void (*past_caches_done)(cg_ctx *c); /* orders cg_store_past_caches before what follows; NULL: such stores are no use */
   /* Switches flush-to-zero/denormals-are-zero off for an exact section; returns what cg_denormals_restore takes. */
   cg_val (*denormals_keep)(cg_ctx *c);
   void (*denormals_restore)(cg_ctx *c, cg_val saved);
@@ -179,6 +196,8 @@ cg_val cg_call(cg_ctx *c, const char *intrinsic, cg_type ret, int n, cg_val *arg
 cg_val cg_gep(cg_ctx *c, cg_type elem, cg_val base, cg_val index);
 cg_val cg_load(cg_ctx *c, cg_type t, cg_val p, unsigned align);
 void cg_store(cg_ctx *c, cg_val v, cg_val p, unsigned align);
+/* A whole vf or vi to an address aligned to it, which will not be read soon. */
+void cg_store_past_caches(cg_ctx *c, cg_val v, cg_val p);
 /* First n lanes (i64 value, clamped to [0, W]; NULL: all) of a vf at p; other lanes read as `other` and are not written. */
 cg_val cg_lane_mask(cg_ctx *c, cg_val n); /* <W x i1>: lanes below n (i64) */
 cg_val cg_load_n(cg_ctx *c, cg_val p, cg_val n, cg_val other);

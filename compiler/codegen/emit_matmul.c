@@ -37,7 +37,7 @@ static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 /* The cut with the least memory traffic, counted in floats, among those with enough tasks whose packed operands fit L2. */
 static cut deep_cut(int64_t M, int64_t N, int64_t K) {
   enum { TASKS = 16, ROWS_MAX = 600, COLS_MAX = 512, DEPTH_MIN = 512 };
-  cut best = {.t = cg_tile_product(M, N, K, 96, 96), .parts = 1, .depth = K};
+  cut best = {.t = cg_tile_product(M, N, K, 96, 96, 12), .parts = 1, .depth = K};
   int64_t least_traffic = INT64_MAX, want = least(TASKS, M * N / 1000 * K / 4000 + 1);
   for (int64_t down = 1; down <= 16; down++)
     for (int64_t across = 1; across <= 8; across++) {
@@ -59,7 +59,7 @@ static cut cut_of(const product *p) {
   if (p->batch == 1 && p->gemm.a_cs != 1) return deep_cut(p->M, p->N, p->K);
   cut whole = {.parts = 1, .depth = p->K};
   whole.t = p->batch >= 16 ? (cg_tiling){.rows = p->M, .cols = p->N, .n_rows = 1, .n_cols = 1}
-                           : cg_tile_product(p->M, p->N, p->K, 48, 64);
+                           : cg_tile_product(p->M, p->N, p->K, 48, 64, 12);
   return whole;
 }
 

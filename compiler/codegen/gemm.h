@@ -30,10 +30,12 @@ void cg_prefetch_write(cg_ctx *c, cg_val p);
 /* Transposes n x n (n a power of two) lanes held in n vectors of n lanes. */
 void cg_transpose(cg_ctx *c, cg_val *rows, int n);
 
-/* Cuts [M,N] into a grid of tasks by shape alone, tiles of at least min_rows x min_cols where M and N allow. */
+/* Cuts [M,N] into a grid of tasks by shape alone, tiles of at least min_rows x min_cols where M and N allow, of whole
+ * multiples of row_align (which divides 240) rows. */
 typedef struct cg_tiling {
   int64_t rows, cols;     /* of a task */
   int64_t n_rows, n_cols; /* tasks down and across */
 } cg_tiling;
-cg_tiling cg_tile_product(int64_t M, int64_t N, int64_t K, int64_t min_rows, int64_t min_cols);
+cg_tiling cg_tile_product(int64_t M, int64_t N, int64_t K, int64_t min_rows, int64_t min_cols,
+                           int64_t row_align);
 #endif

@@ -279,7 +279,7 @@ bool cg_int4_gemm(cg_node *x) {
   TT_ASSERT(a->format == TT_INT4 && b->format == TT_INT4);
   product p = {.M = a->dim[0], .N = b->dim[0], .nb = tt_mx_blocks(a->dim[1])};
   p.chunk = p.nb < CHUNK_BLOCKS ? p.nb : CHUNK_BLOCKS;
-  p.t = cg_tile_product(p.M, p.N, a->dim[1] / 3 + 1, 96, 96);
+  p.t = cg_tile_product(p.M, p.N, a->dim[1] / 3 + 1, 96, 96, 12);
   p.s = shape_of(x->c, p.chunk, p.t.rows);
   p.k = cg_kernel_begin(x, "");
   if (p.k) {

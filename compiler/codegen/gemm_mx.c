@@ -34,14 +34,16 @@ int cg_mx_integer(uint8_t format, int code) {
   return (int)(tt_mx_code_value((tt_format)format, (unsigned)code) * (float)(1 << format_bits(format)));
 }
 int cg_mx_offset(const cg_mx_shape *s) { return s->offset; }
-/* Pairs of products stay below 2^15, for machines that add them in int16: 2 * 96 * 96. */
-int cg_mx_shift_a(const cg_mx_shape *s) { return s->fa == TT_E2M1 ? 2 : 0; }
+int cg_mx_shift_a(const cg_mx_shape *s) { return s->fa == TT_E2M1 ? s->room : 0; }
 int cg_mx_shift_b(const cg_mx_shape *s) { return s->fb == TT_E2M1 ? 3 : 0; }
 
 cg_mx_shape cg_mx_shape_of(const cg_ctx *c, int64_t nb, int64_t chunk, int64_t rows, uint8_t fa, uint8_t fb) {
   int mr = c->target->vector_regs >= 32 ? MX_MR : 4;
-  rows = (rows + mr - 1) / mr * mr;
-  cg_mx_shape s = {.nb = nb, .chunk = chunk, .rows = rows, .mr = mr, .nr = c->target->mx_vectors * c->W, .fa = fa, .fb = fb};
+  int64_t whole = c->target->tiles ? CG_MX_TALL : mr;
+  rows = (rows + whole - 1) / whole * whole;
+  cg_mx_shape s = {
+      .nb = nb, .chunk = chunk, .rows = rows, .mr = mr, .nr = c->target->mx_vectors * c->W, .fa = fa, .fb = fb};
+  s.room = c->target->dot_narrow ? 2 : 3; /* pairs of products stay below 2^15 where they are added in int16: 2 * 96 * 96 */
   s.offset = c->target->dot_signed ? 0 : cg_mx_integer(fa, 7) << cg_mx_shift_a(&s);
   return s;
 }
@@ -60,15 +62,18 @@ cg_mx_layout cg_mx_layout_of(const cg_ctx *c, const cg_mx_shape *s) {
   l.a_raw = at + 4 * c->W, at += s->rows * l.scale_stride * 4 + 8 * c->W;
   l.a_shift = at, at += l.scale_stride * 4;
   l.a_range = (at + 63) / 64 * 64, at = l.a_range + s->rows / s->mr * CG_MX_RANGE_SIZE * 4;
-  l.bytes = (at + 63) / 64 * 64;
+  at = (at + 63) / 64 * 64;
+  l.tall_sums = at, at += c->target->tiles ? CG_MX_TALL * s->nr * 4 : 0;
+  l.tall_dots = at, at += c->target->tiles ? 2 * CG_MX_TALL * s->nr * 4 : 0;
+  l.bytes = at;
   return l;
 }
 
 static cg_val at_byte(cg_ctx *c, cg_val base, int64_t offset) { return cg_addr(c, c->i8, base, offset); }
 
 void cg_mx_name(char *name, size_t n, const char *what, const cg_mx_shape *s) {
-  snprintf(name, n, "cg.mx.%s.%lld_%lld_%lld_%d%d", what, (long long)s->nb, (long long)s->chunk, (long long)s->rows, s->fa,
-           s->fb);
+  snprintf(name, n, "cg.mx.%s.%lld_%lld_%lld_%d%d%s", what, (long long)s->nb, (long long)s->chunk, (long long)s->rows,
+           s->fa, s->fb, s->stream ? "s" : "");
 }
 
 enum { T_BLOCKS, T_BASE, T_OUT, T_OUT_RS, T_SRC, T_SRC_RS, T_BIAS, T_ROWS, T_COLS, T_COUNT };
@@ -277,12 +282,12 @@ static void exact_pairs(tile *t) {
   cg_loop_end(&row, NULL);
 }
 
-/* min A: its scale 2^(sa - 127 - bits) is normal. min A + min B: no product is subnormal. max A + max B: none overflows,
+/* Scales of the tile's rows and the panel's columns together:
+ * min A: its scale 2^(sa - 127 - bits) is normal. min A + min B: no product is subnormal. max A + max B: none overflows,
  * nor does a sum of two; which also keeps NaN (255) out together with the bounds on each. */
-static cg_val ranges_ok(tile *t) {
+static cg_val ranges_ok(tile *t, cg_val min_a, cg_val max_a) {
   cg_ctx *c = t->c;
   int bits = cg_mx_code_bits(t->s);
-  cg_val min_a = range_field(t, t->range, CG_MX_RANGE_MIN), max_a = range_field(t, t->range, CG_MX_RANGE_MAX);
   cg_val min_b = range_field(t, t->range_b, CG_MX_RANGE_MIN), max_b = range_field(t, t->range_b, CG_MX_RANGE_MAX);
   cg_val ok = cg_icmp(c, LLVMIntSGT, min_a, cg_i32(c, bits));
   ok = cg_and(c, ok, cg_icmp(c, LLVMIntSGE, min_b, cg_i32(c, MIN_B)));
@@ -306,6 +311,67 @@ static void place(tile *t, cg_val row) {
   t->rows = cg_min(c, cg_i64(c, t->s->mr), cg_sub(c, cg_shared_arg(t->f, T_ROWS), row));
 }
 
+/* Rows [begin, end) of the panel. */
+static void rows_between(tile *t, cg_val begin, cg_val end) {
+  cg_ctx *c = t->c;
+  cg_val all_cols = cg_icmp(c, LLVMIntEQ, cg_shared_arg(t->f, T_COLS), cg_i64(c, t->s->nr));
+  cg_loop row;
+  cg_loop_begin(c, &row, begin, end, t->s->mr, 0, NULL);
+  place(t, row.i);
+  cg_val whole = cg_and(c, all_cols, cg_icmp(c, LLVMIntEQ, t->rows, cg_i64(c, t->s->mr)));
+  move_sums(t, true, whole);
+  cg_if way;
+  cg_if_begin(c, &way, ranges_ok(t, range_field(t, t->range, CG_MX_RANGE_MIN), range_field(t, t->range, CG_MX_RANGE_MAX)));
+  fast_pairs(t);
+  cg_if_else(&way);
+  exact_pairs(t);
+  cg_if_end(&way);
+  move_sums(t, false, whole);
+  cg_loop_end(&row, NULL);
+}
+
+/* Ranges of the tiles of rows [begin, end) in one. */
+static void joint_range(tile *t, cg_val begin, cg_val end, cg_val *range) {
+  cg_ctx *c = t->c;
+  cg_val of_b = range_field(t, t->range_b, CG_MX_RANGE_UNEQUAL);
+  cg_loop row;
+  cg_loop_begin(c, &row, begin, end, t->s->mr, 3, (cg_val[]){cg_i32(c, SCALE_NAN), cg_i32(c, 0), of_b});
+  place(t, row.i);
+  cg_val min = range_field(t, t->range, CG_MX_RANGE_MIN), max = range_field(t, t->range, CG_MX_RANGE_MAX);
+  cg_val next[3] = {cg_min(c, row.carry[0], min), cg_max(c, row.carry[1], max),
+                    cg_or(c, row.carry[2], range_field(t, t->range, CG_MX_RANGE_UNEQUAL))};
+  cg_loop_end(&row, next);
+  for (int i = 0; i < 3; i++) range[i] = row.carry[i];
+}
+
+static void tall_rows(tile *t, cg_val rows) {
+  cg_ctx *c = t->c;
+  cg_val range[3];
+  cg_loop top;
+  cg_loop_begin(c, &top, cg_i64(c, 0), rows, CG_MX_TALL, 0, NULL);
+  cg_val end = cg_min(c, rows, cg_add(c, top.i, cg_i64(c, CG_MX_TALL)));
+  joint_range(t, top.i, end, range);
+  cg_if way;
+  cg_if_begin(c, &way, ranges_ok(t, range[0], range[1]));
+  place(t, top.i);
+  cg_val args[] = {cg_shared_arg(t->f, T_BLOCKS),
+                   t->base,
+                   top.i,
+                   range[2],
+                   t->out,
+                   cg_shared_arg(t->f, T_OUT_RS),
+                   t->src,
+                   cg_shared_arg(t->f, T_SRC_RS),
+                   cg_shared_arg(t->f, T_BIAS),
+                   cg_sub(c, end, top.i),
+                   cg_shared_arg(t->f, T_COLS)};
+  cg_shared_call(c, cg_mx_tall(c, t->s), sizeof args / sizeof args[0], args);
+  cg_if_else(&way);
+  rows_between(t, top.i, end);
+  cg_if_end(&way);
+  cg_loop_end(&top, NULL);
+}
+
 cg_val cg_mx_panel(cg_ctx *c, const cg_mx_shape *s) {
   char name[96];
   cg_mx_name(name, sizeof name, "panel", s);
@@ -316,20 +382,11 @@ cg_val cg_mx_panel(cg_ctx *c, const cg_mx_shape *s) {
   t.b = at_byte(c, t.base, t.l.b_codes), t.b_init = at_byte(c, t.base, t.l.b_init);
   t.b_raw = at_byte(c, t.base, t.l.b_raw), t.sums = at_byte(c, t.base, t.l.sums);
   t.b_pair = at_byte(c, t.base, t.l.b_pair), t.range_b = at_byte(c, t.base, t.l.b_range);
-  cg_val all_cols = cg_icmp(c, LLVMIntEQ, cg_shared_arg(&f, T_COLS), cg_i64(c, s->nr));
-  cg_loop row;
-  cg_loop_begin(c, &row, cg_i64(c, 0), cg_shared_arg(&f, T_ROWS), s->mr, 0, NULL);
-  place(&t, row.i);
-  cg_val whole = cg_and(c, all_cols, cg_icmp(c, LLVMIntEQ, t.rows, cg_i64(c, s->mr)));
-  move_sums(&t, true, whole);
-  cg_if way;
-  cg_if_begin(c, &way, ranges_ok(&t));
-  fast_pairs(&t);
-  cg_if_else(&way);
-  exact_pairs(&t);
-  cg_if_end(&way);
-  move_sums(&t, false, whole);
-  cg_loop_end(&row, NULL);
+  cg_val rows = cg_shared_arg(&f, T_ROWS);
+  if (c->target->tiles)
+    tall_rows(&t, rows);
+  else
+    rows_between(&t, cg_i64(c, 0), rows);
   cg_shared_end(&f);
   return f.fn;
 }

@@ -3,7 +3,7 @@
 #define CG_GEMM_MX_H
 #include "compiler/codegen/gemm.h"
 
-enum { MX_MR = 6 };
+enum { MX_MR = 6, CG_MX_TALL = 48 }; /* rows of a tile in registers, of one of a tile unit */
 
 /* What is fixed of a product's decoded form. */
 typedef struct cg_mx_shape {
@@ -11,8 +11,10 @@ typedef struct cg_mx_shape {
   int64_t chunk;  /* blocks decoded at a time, even */
   int64_t rows;   /* of A a task decodes */
   int mr, nr;     /* register tile */
+  int room;       /* bits by which A's codes may be shifted up */
   int offset;     /* added to A's integers, which makes them unsigned where the target's dot product wants that */
   uint8_t fa, fb; /* formats */
+  bool stream;    /* C, written once, is too large for the caches, and its rows are aligned */
 } cg_mx_shape;
 cg_mx_shape cg_mx_shape_of(const cg_ctx *c, int64_t nb, int64_t chunk, int64_t rows, uint8_t fa, uint8_t fb);
 
@@ -20,7 +22,8 @@ cg_mx_shape cg_mx_shape_of(const cg_ctx *c, int64_t nb, int64_t chunk, int64_t r
  * panel of nr columns of B. Byte offsets from `base`, which is scratch. */
 typedef struct cg_mx_layout {
   int64_t scale_stride; /* of a row of A's scales: a gap of W lanes before each */
-  int64_t a_codes, a_scales, a_raw, a_shift, a_range, b_codes, b_init, b_pair, b_raw, b_range, sums, bytes;
+  int64_t a_codes, a_scales, a_raw, a_shift, a_range, b_codes, b_init, b_pair, b_raw, b_range, sums;
+  int64_t tall_sums, tall_dots, bytes; /* with a tile unit */
 } cg_mx_layout;
 /* A range says of a tile's rows, or of the panel: the smallest and the largest raw scale, and for each pair of blocks (bit
  * 2j of pair j) whether somewhere its two scales differ. */
@@ -34,6 +37,9 @@ cg_val cg_mx_decode_b(cg_ctx *c, const cg_mx_shape *s); /* (codes, scales, n_blo
 /* (n_blocks, base, out, out_rs, src, src_rs, bias, rows, cols): all rows of A times the panel; adds the chunk's pairs to
  * src, then bias, into out. */
 cg_val cg_mx_panel(cg_ctx *c, const cg_mx_shape *s);
+/* (n_blocks, base, row, unequal, out, out_rs, src, src_rs, bias, rows, cols): up to CG_MX_TALL rows from `row` on, on the
+ * target's tile unit; out and src at that row, scales all in the fast range, `unequal` as in a range. */
+cg_val cg_mx_tall(cg_ctx *c, const cg_mx_shape *s);
 
 /* Scale byte of 1; a code times 2^bits is an integer, bits for both operands together; A's offset. */
 enum { CG_MX_ONE = 127 };

@@ -85,13 +85,14 @@ static int64_t part(int64_t n, int64_t parts, int64_t align) { return ceil_div(c
 /* Enough tasks for 16 threads where the work allows (each is worth at least about 20 us). Rows are cut first and to at most
  * ROWS_MAX, which keeps a task's part of A in L2; tiles stay at least min_rows x min_cols, since every task unpacks its own
  * operands. */
-cg_tiling cg_tile_product(int64_t M, int64_t N, int64_t K, int64_t min_rows, int64_t min_cols) {
-  enum { TASKS = 24, ROWS_MAX = 240, ROW_ALIGN = 12, COL_ALIGN = 32 };
+cg_tiling cg_tile_product(int64_t M, int64_t N, int64_t K, int64_t min_rows, int64_t min_cols,
+                           int64_t row_align) {
+  enum { TASKS = 24, ROWS_MAX = 240, COL_ALIGN = 32 };
   int64_t want = M * N / 1000 * K / 1000, down = 1, across = 1;
   want = want < 1 ? 1 : want > TASKS ? TASKS : want;
   for (;;) {
-    int64_t rows = part(M, down, ROW_ALIGN), cols = part(N, across, COL_ALIGN);
-    bool can_down = part(M, down + 1, ROW_ALIGN) >= min_rows, can_across = part(N, across + 1, COL_ALIGN) >= min_cols;
+    int64_t rows = part(M, down, row_align), cols = part(N, across, COL_ALIGN);
+    bool can_down = part(M, down + 1, row_align) >= min_rows, can_across = part(N, across + 1, COL_ALIGN) >= min_cols;
     if (rows <= ROWS_MAX && ceil_div(M, rows) * ceil_div(N, cols) >= want) break;
     if (rows > ROWS_MAX || (can_down && (rows >= cols || !can_across)))
       down++;
@@ -100,7 +101,7 @@ cg_tiling cg_tile_product(int64_t M, int64_t N, int64_t K, int64_t min_rows, int
     else
       break;
   }
-  int64_t rows = part(M, down, ROW_ALIGN), cols = part(N, across, COL_ALIGN);
+  int64_t rows = part(M, down, row_align), cols = part(N, across, COL_ALIGN);
   if (rows > M) rows = M;
   if (cols > N) cols = N;
   return (cg_tiling){.rows = rows, .cols = cols, .n_rows = ceil_div(M, rows), .n_cols = ceil_div(N, cols)};

@@ -14,6 +14,15 @@ cg_val cg_load(cg_ctx *c, cg_type t, cg_val p, unsigned align) {
 
 void cg_store(cg_ctx *c, cg_val v, cg_val p, unsigned align) { LLVMSetAlignment(LLVMBuildStore(c->b, v, p), align); }
 
+void cg_store_past_caches(cg_ctx *c, cg_val v, cg_val p) {
+  static const char kind[] = "nontemporal";
+  cg_val store = LLVMBuildStore(c->b, v, p);
+  LLVMMetadataRef one = LLVMValueAsMetadata(cg_i32(c, 1));
+  LLVMSetAlignment(store, (unsigned)c->target->vector_bytes);
+  LLVMSetMetadata(store, LLVMGetMDKindIDInContext(c->llvm, kind, sizeof kind - 1),
+                  LLVMMetadataAsValue(c->llvm, LLVMMDNodeInContext2(c->llvm, &one, 1)));
+}
+
 cg_val cg_lane_mask(cg_ctx *c, cg_val n) {
   int64_t known;
   if (cg_const_int(n, &known)) {

@@ -1,4 +1,4 @@
-/* What a machine can do at best: three small kernels in the vocabulary of the real ones, so that a product's speed can be
+/* What a machine can do at best: small kernels in the vocabulary of the real ones, so that a product's speed can be
  * stated as a share of what this target's instructions reach when nothing else is in their way.
  *
  * Operands of the arithmetic kernels are reloaded in every round from an address that the optimizer cannot follow, as a
@@ -30,16 +30,10 @@ static void read_round(cg_ctx *c, cg_val data, cg_val at, const cg_val *sums, cg
     next[i] = cg_xor(c, sums[i], cg_load(c, c->vi, cg_addr(c, c->vi, cg_gep(c, c->vi, data, at), i), 64));
 }
 
-/* `rounds` (imms[0]) rounds on bufs[0]; a task of the reading kernel has a part of its own. The sums are stored behind. */
-static void emit_kernel(cg_ctx *c, cg_peak_kind kind) {
-  cg_val fn = LLVMAddFunction(c->module, "tetrac_peak", c->state->kernel_type), sums[SUMS], next[SUMS];
-  cg_function_attributes(c, fn);
-  LLVMPositionBuilderAtEnd(c->b, LLVMAppendBasicBlockInContext(c->llvm, fn, "entry"));
-  cg_val args = LLVMGetParam(fn, 0), task = LLVMGetParam(fn, 1);
-  cg_val bufs = cg_load(c, c->ptr, args, 8), imms = cg_load(c, c->ptr, cg_addr(c, c->ptr, args, 1), 8);
-  cg_val data = cg_load(c, c->ptr, bufs, 8), rounds = cg_load(c, c->i64, imms, 8);
+/* `rounds` rounds of vector instructions on `data`; the sums are stored behind. */
+static void vector_rounds(cg_ctx *c, cg_peak_kind kind, cg_val data, cg_val rounds, cg_val to) {
+  cg_val sums[SUMS], next[SUMS];
   int n = kind == CG_PEAK_READ ? STREAMS : SUMS;
-  if (kind == CG_PEAK_READ) data = cg_gep(c, c->vi, data, cg_mul(c, cg_mul(c, task, rounds), cg_i64(c, STREAMS)));
   for (int i = 0; i < n; i++) sums[i] = kind == CG_PEAK_FMA ? cg_vf(c, 0) : cg_vi(c, 0);
   cg_loop l;
   cg_loop_begin(c, &l, cg_i64(c, 0), rounds, 1, n, sums);
@@ -49,9 +43,38 @@ static void emit_kernel(cg_ctx *c, cg_peak_kind kind) {
     arithmetic_round(c, kind, data, l.carry, next);
   cg_loop_end(&l, next);
   for (int i = 1; i < n; i++) l.carry[0] = cg_add(c, l.carry[0], l.carry[i]);
-  cg_store(c, l.carry[0], LLVMGetParam(fn, 2), 4);
+  cg_store(c, l.carry[0], to, 4);
+}
+
+/* A round is one product into each accumulator from each A tile. */
+static void tile_rounds(cg_ctx *c, cg_val rounds) {
+  const cg_tile_unit *u = c->target->tiles;
+  u->configure(c);
+  cg_loop l;
+  cg_loop_begin(c, &l, cg_i64(c, 0), rounds, 1, 0, NULL);
+  for (int i = 0; i < CG_TILE_ACCS * CG_TILE_AS; i++)
+    u->dot_u8s8(c, CG_TILE_ACC + i % CG_TILE_ACCS, CG_TILE_A + i % CG_TILE_AS, CG_TILE_B);
+  cg_loop_end(&l, NULL);
+  u->release(c);
+}
+
+/* imms[0] rounds on bufs[0]; a task of the reading kernel has a part of its own. */
+static void emit_kernel(cg_ctx *c, cg_peak_kind kind) {
+  cg_val fn = LLVMAddFunction(c->module, "tetrac_peak", c->state->kernel_type);
+  cg_function_attributes(c, fn);
+  LLVMPositionBuilderAtEnd(c->b, LLVMAppendBasicBlockInContext(c->llvm, fn, "entry"));
+  cg_val args = LLVMGetParam(fn, 0), task = LLVMGetParam(fn, 1);
+  cg_val bufs = cg_load(c, c->ptr, args, 8), imms = cg_load(c, c->ptr, cg_addr(c, c->ptr, args, 1), 8);
+  cg_val data = cg_load(c, c->ptr, bufs, 8), rounds = cg_load(c, c->i64, imms, 8);
+  if (kind == CG_PEAK_READ) data = cg_gep(c, c->vi, data, cg_mul(c, cg_mul(c, task, rounds), cg_i64(c, STREAMS)));
+  if (kind == CG_PEAK_TILES)
+    tile_rounds(c, rounds);
+  else
+    vector_rounds(c, kind, data, rounds, LLVMGetParam(fn, 2));
   LLVMBuildRetVoid(c->b);
 }
+
+bool cg_has_tiles(const cg_target *t) { return t->tiles != NULL; }
 
 bool cg_peak_open(cg_peak *p, cg_peak_kind kind, const cg_target *t, tt_arena *arena, tt_diag *diag) {
   *p = (cg_peak){0};
@@ -62,7 +85,7 @@ bool cg_peak_open(cg_peak *p, cg_peak_kind kind, const cg_target *t, tt_arena *a
   emit_kernel(c, kind);
   bool ok = cg_write(c, CG_OBJ, &object, &bytes);
   int per_lane = kind == CG_PEAK_FMA ? 2 * SUMS : kind == CG_PEAK_DOT ? 8 * SUMS : 4 * STREAMS;
-  p->work = per_lane * c->W;
+  p->work = kind == CG_PEAK_TILES ? CG_TILE_ACCS * CG_TILE_AS * 2 * 16 * 16 * 64 : per_lane * c->W;
   cg_close(c);
   if (ok) p->fn = (trt_kernel_fn)(uintptr_t)cg_load_symbol(object, bytes, "tetrac_peak", &p->handle, diag);
   return p->fn != NULL;

@@ -65,7 +65,7 @@ static const char *add_features(tt_arena *arena, const char *base, const char *m
 static void host(cg_target *t, tt_arena *arena) {
   char *cpu = LLVMGetHostCPUName(), *features = LLVMGetHostCPUFeatures();
   t->cpu = tt_arena_str(arena, cpu);
-  t->features = tt_arena_str(arena, features);
+  t->features = add_features(arena, features, t->family->refused ? t->family->refused() : "");
   LLVMDisposeMessage(cpu);
   LLVMDisposeMessage(features);
 }
@@ -113,7 +113,7 @@ const cg_target *cg_target_find(const char *spec, tt_arena *arena, tt_diag *diag
 }
 
 bool cg_target_runs_here(const cg_target *t) {
-  if (!t->family->host) return false;
+  if (!t->family->host || (t->tiles && *t->family->refused())) return false;
   char *features = LLVMGetHostCPUFeatures(), name[64];
   bool all = true;
   for (const char *p = t->features; *p; p += strcspn(p, ","), p += *p == ',') {
@@ -130,7 +130,8 @@ const char *cg_target_describe(const cg_target *t) {
   static const char *const dots[] = {"vpdpbusd, 512-bit",   "vpdpbusd, 256-bit", "vpmaddubsw, 512-bit",
                                      "vpmaddubsw, 256-bit", "sdot",              "smull"};
   static _Thread_local char text[256];
-  snprintf(text, sizeof text, "%s, %s, %d-bit vectors, dot product %s", t->triple, t->cpu, t->vector_bytes * 8, dots[t->dot]);
+  snprintf(text, sizeof text, "%s, %s, %d-bit vectors, dot product %s%s%s", t->triple, t->cpu, t->vector_bytes * 8,
+           dots[t->dot], t->tiles ? ", tiles by " : "", t->tiles ? t->tiles->name : "");
   return text;
 }
 

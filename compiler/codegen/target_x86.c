@@ -11,8 +11,8 @@ static cg_val dot_vnni(cg_ctx *c, cg_val acc, cg_val a, cg_val b) {
   return cg_call(c, name, vi, 3, args);
 }
 
-/* vpmaddubsw adds pairs in int16: exact here, because MX operands are doubled E2M1 codes, u8 <= 24 and |s8| <= 12, so that a
- * pair is at most 576, or quadrupled E3M0 ones, u8 <= 128 and |s8| <= 64 (KERNELS.md). vpmaddwd with ones widens. */
+/* vpmaddubsw adds pairs in int16: exact here, because MX operands, doubled and shifted E2M1 codes, are u8 <= 96 and |s8| <= 96
+ * (dot_narrow), and quadrupled E3M0 ones u8 <= 128 and |s8| <= 64 (KERNELS.md). vpmaddwd with ones widens. */
 static cg_val dot_madd(cg_ctx *c, cg_val acc, cg_val a, cg_val b) {
   int n = c->target->vector_bytes;
   cg_type bytes = cg_vec(c, c->i8, n), halves = cg_vec(c, c->i16, n / 2);
@@ -53,6 +53,8 @@ static void restore_denormals(cg_ctx *c, cg_val saved) {
   cg_call(c, "llvm.x86.sse.ldmxcsr", LLVMVoidTypeInContext(c->llvm), 1, &saved);
 }
 
+static void past_caches_done(cg_ctx *c) { cg_call(c, "llvm.x86.sse.sfence", LLVMVoidTypeInContext(c->llvm), 0, NULL); }
+
 static bool has_all(const char *features, const char *const *names) {
   for (; *names; names++)
     if (!cg_has_feature(features, *names)) return false;
@@ -62,6 +64,7 @@ static bool has_all(const char *features, const char *const *names) {
 static bool fill(cg_target *t) {
   static const char *const v3[] = {"avx2", "fma", "bmi2", NULL};
   static const char *const v4[] = {"avx512f", "avx512bw", "avx512dq", "avx512vl", NULL};
+  static const char *const amx[] = {"amx-tile", "amx-int8", NULL};
   if (!has_all(t->features, v3)) return false;
   bool wide = has_all(t->features, v4), wide_vnni = wide && cg_has_feature(t->features, "avx512vnni");
   t->vector_bytes = wide ? 64 : 32;
@@ -72,6 +75,9 @@ static bool fill(cg_target *t) {
   t->dot_u8s8 = madd ? dot_madd : dot_vnni;
   t->mx_vectors = 2;
   if (wide) t->scale_by_power = scalef;
+  t->dot_narrow = madd;
+  if (t->dot == CG_DOT_VNNI512 && has_all(t->features, amx)) t->tiles = &cg_tiles_amx;
+  t->past_caches_done = past_caches_done;
   t->denormals_keep = keep_denormals;
   t->denormals_restore = restore_denormals;
   t->lookup = lookup;
@@ -79,6 +85,8 @@ static bool fill(cg_target *t) {
   t->l2_bytes = 1 << 20;
   return true;
 }
+
+static const char *refused(void) { return cg_tiles_permitted() ? "" : "-amx-tile"; }
 
 static void init(void) {
   LLVMInitializeX86TargetInfo();
@@ -100,6 +108,7 @@ const cg_family cg_family_x86 = {.arch = "x86_64",
                                  .levels = levels,
                                  .fill = fill,
                                  .init = init,
+                                 .refused = refused,
 #if defined(__x86_64__)
                                  .host = true
 #endif

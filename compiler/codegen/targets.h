@@ -16,10 +16,15 @@ typedef struct cg_family {
   const cg_level *levels; /* the first is what the family's bare name means; ended by one without a name */
   bool (*fill)(cg_target *t); /* everything but names, from the features; false where they are below `needs` */
   void (*init)(void);     /* LLVM's parts */
+  const char *(*refused)(void); /* "-feature,..." that this machine has and its system does not let us use, or "" */
   bool host;              /* this compiler runs on it */
 } cg_family;
 extern const cg_family cg_family_x86, cg_family_aarch64;
 
 /* Whether "+a,-b,..." ends up with `name` on. */
 bool cg_has_feature(const char *features, const char *name);
+
+/* x86's tile unit, and whether the system lets this process use it (asking is what permits it). */
+extern const cg_tile_unit cg_tiles_amx;
+bool cg_tiles_permitted(void);
 #endif

@@ -31,6 +31,7 @@
 #include <time.h>
 #include <unistd.h>
 #if defined(__x86_64__)
+#include <sys/syscall.h>
 #include <xmmintrin.h>
 #endif
 
@@ -262,10 +263,21 @@ static int64_t available_cores(void) {
   return n > 0 ? n : 1;
 }
 
+/* Linux gives AMX's state to processes that ask for it. */
+bool trt_tiles_permitted(void) {
+#if defined(__x86_64__) && defined(__linux__)
+  enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+  return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+#else
+  return false;
+#endif
+}
+
 bool trt_threads_init(int64_t n_threads, uint64_t scratch_bytes) {
   assert(!in_kernel && "trt_threads_init called from a kernel");
   pool_state *p = create(n_threads > 0 ? n_threads : available_cores(), scratch_bytes);
   if (!p) return false;
+  (void)trt_tiles_permitted();
   destroy(pool);
   pool = p;
   return true;

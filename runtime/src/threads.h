@@ -1,6 +1,7 @@
 /* Looking at trt_parallel from inside the runtime: who worked when. */
 #ifndef TRT_THREADS_H
 #define TRT_THREADS_H
+#include <stdbool.h>
 #include <stdint.h>
 #include "runtime/include/trt_runtime.h"
 
@@ -15,6 +16,9 @@ typedef struct trt_watch {
   trt_span *spans; /* [capacity][1 + threads] */
   int64_t capacity, n;
 } trt_watch;
+
+/* Whether the system lets this process use the CPU's tile unit; asking is what permits it, to all threads. */
+bool trt_tiles_permitted(void);
 
 /* Records the launches from here on in w; NULL: no more. Never from inside a kernel. */
 void trt_threads_watch(trt_watch *w);

@@ -152,6 +152,9 @@ static void compare(bench_row row, op_case *t, bench_rival *rivals, int n, doubl
   close_case(t);
 }
 
+/* Of the unit that a product uses. */
+static double int8_peak(void) { return fmax(peaks.vnni_gops, peaks.tile_gops); }
+
 /* Which linears a row is of: those of a model's blocks, at a number of tokens. */
 typedef struct place {
   const char *model, *layer;
@@ -170,7 +173,7 @@ static void bench_mx(const place *p, const char *product, int M, int N, int K) {
   tt_value in[2] = {input(&t, tt_type_mx(TT_E2M1, M, K)), input(&t, tt_type_mx(TT_E2M1, N, K))};
   compile(&t, add(&t, TT_OP_MX_GEMM, 2, in, 0, NULL));
   bench_rival r = bench_open_rival(M, N, K, 0, 1);
-  compare(row_of("mx", p, product, M, N, K), &t, &r, 1, 2.0 * M * N * K, peaks.vnni_gops);
+  compare(row_of("mx", p, product, M, N, K), &t, &r, 1, 2.0 * M * N * K, int8_peak());
 }
 
 static void bench_f32(const place *p, const char *product, int M, int N, int K, int ta, int tb) {
@@ -223,7 +226,7 @@ static void bench_linear(const place *p) {
   add(&t, TT_OP_MX_COLSUM, 1, &q3, 0, NULL);
   compile(&t, dw);
   bench_rival r[3] = {bench_open_rival(N, C, D, 0, 1), bench_open_rival(N, D, C, 0, 0), bench_open_rival(C, D, N, 1, 0)};
-  compare(row_of("linear", p, "", N, C, D), &t, r, 3, 6.0 * N * C * D, peaks.vnni_gops);
+  compare(row_of("linear", p, "", N, C, D), &t, r, 3, 6.0 * N * C * D, int8_peak());
 }
 
 /* The four linears of a block of width D. */
@@ -302,7 +305,7 @@ static double measure_peak(cg_peak_kind kind, int64_t rounds, void *data) {
 }
 
 static void measure_peaks(void) {
-  enum { READ_BYTES = 192 << 20, ROUNDS = 1000000 };
+  enum { READ_BYTES = 192 << 20, ROUNDS = 1000000, TILE_ROUNDS = 20000 };
   char *data = aligned_alloc(64, READ_BYTES);
   TT_ASSERT(data != NULL);
   memset(data, 1, READ_BYTES);
@@ -310,12 +313,14 @@ static void measure_peaks(void) {
   tt_arena *arena = tt_arena_create();
   tt_diag diag;
   tt_diag_init(&diag, stderr);
-  TT_ASSERT(cg_peak_open(&read, CG_PEAK_READ, cg_target_find("cpu", arena, &diag), arena, &diag));
+  const cg_target *target = cg_target_find("cpu", arena, &diag);
+  TT_ASSERT(cg_peak_open(&read, CG_PEAK_READ, target, arena, &diag));
   peaks.fma_gflops = measure_peak(CG_PEAK_FMA, ROUNDS, data);
   peaks.vnni_gops = measure_peak(CG_PEAK_DOT, ROUNDS, data);
   peaks.read_gbs = measure_peak(CG_PEAK_READ, READ_BYTES / read.work / threads, data);
-  printf("peaks on %d thread%s: FMA %.1f GFLOP/s, dot product %.1f GOP/s, reading %.1f GB/s\n", threads,
-         threads > 1 ? "s" : "", peaks.fma_gflops, peaks.vnni_gops, peaks.read_gbs);
+  if (cg_has_tiles(target)) peaks.tile_gops = measure_peak(CG_PEAK_TILES, TILE_ROUNDS, data);
+  printf("peaks on %d thread%s: FMA %.1f GFLOP/s, dot product %.1f GOP/s, tile unit %.1f GOP/s, reading %.1f GB/s\n",
+         threads, threads > 1 ? "s" : "", peaks.fma_gflops, peaks.vnni_gops, peaks.tile_gops, peaks.read_gbs);
   cg_peak_close(&read);
   tt_arena_destroy(arena);
   free(data);

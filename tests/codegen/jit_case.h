@@ -71,7 +71,7 @@ static inline void jit_case_close(jit_case *t) {
 /* Of the targets whose dot products differ those that this machine can run. */
 static inline const char *const *jit_targets(void) {
   static const char *list[8];
-  static const char *const all[] = {"cpu:v3", "cpu:v3+avxvnni", "cpu:v4-avx512vnni", "cpu:v4", "aarch64:v8", "aarch64"};
+  static const char *const all[] = {"cpu:v3", "cpu:v3+avxvnni", "cpu:v4-avx512vnni", "cpu:v4", "cpu:v4+amx-tile+amx-int8", "aarch64:v8", "aarch64"};
   tt_arena *arena = tt_arena_create();
   tt_diag diag;
   int n = 0;

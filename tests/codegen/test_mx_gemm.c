@@ -95,9 +95,16 @@ static void sweep(const gemm_case *cases, size_t n) {
 static void test_shapes(void **state) {
   (void)state;
   static const gemm_case cases[] = {
-      {.M = 1, .N = 1, .K = 1},      {.M = 1, .N = 1, .K = 32},      {.M = 7, .N = 40, .K = 65, .bias = 1},
-      {.M = 64, .N = 33, .K = 800},  {.M = 13, .N = 33, .K = 4096},  {.M = 13, .N = 35, .K = 4097, .bias = 1},
-      {.M = 20, .N = 35, .K = 9000}, {.M = 300, .N = 100, .K = 130}, {.M = 100, .N = 70, .K = 1300, .bias = 1},
+      {.M = 1, .N = 1, .K = 1},
+      {.M = 1, .N = 1, .K = 32},
+      {.M = 7, .N = 40, .K = 65, .bias = 1},
+      {.M = 64, .N = 33, .K = 800},
+      {.M = 13, .N = 33, .K = 4096},
+      {.M = 13, .N = 35, .K = 4097, .bias = 1},
+      {.M = 20, .N = 35, .K = 9000},
+      {.M = 300, .N = 100, .K = 130},
+      {.M = 100, .N = 70, .K = 1300, .bias = 1},
+      {.M = 1100, .N = 976, .K = 40, .bias = 1}, /* C is stored past the caches */
   };
   sweep(cases, sizeof cases / sizeof cases[0]);
 }
