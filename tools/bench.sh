@@ -1,6 +1,6 @@
 #!/bin/sh
-# The benchmark: builds tetrac, installs what it is compared with, measures, prints a report. About half an hour on 2 quiet
-# cores; a stopped run goes on where it was. Arguments go to tests/bench/bench.py (--help lists them), e.g.
+# The benchmark: builds tetrac, installs what it is compared with, measures, prints a report. About 40 minutes on 2
+# quiet cores (--minutes N); a stopped run goes on where it was. Arguments go to tests/bench/bench.py (--help lists them), e.g.
 #   sh tools/bench.sh --publish docs/performance.md
 #   sh tools/bench.sh --models vit-28 --threads 2 --rounds 3 --kernels ''
 # TETRAC_BENCH_PYTHON names a Python with another PyTorch.

@@ -50,8 +50,15 @@ class Record:
         self.save()
 
 
+def plan_of(trainer):
+    """Planned memory of a training step in MB, from the trainer's own account (the entry `train` comes first)."""
+    text, _, _ = watched([trainer, "info"])
+    found = [re.search(key + r": (\d+)", text) for key in ("arena_bytes", "variables_bytes")]
+    return {name: int(m.group(1)) / 1e6 for name, m in zip(("arena_mb", "state_mb"), found) if m}
+
+
 def compile_trainers(a, record, folder):
-    """Compiles each model under each recipe; {(model, recipe): trainer}. The time is the median of three for `tetrajet`."""
+    """Compiles each model under each recipe; {(model, recipe): trainer}. Of `tetrajet` several times, for the time it takes."""
     trainers = {}
     for model in a.models:
         source, origin = model_file(a.tetrac, model, folder, dict(a.onnx))
@@ -63,7 +70,7 @@ def compile_trainers(a, record, folder):
             for _ in range(max(1, (a.compiles if recipe == "tetrajet" else 1) - len(known["seconds"]))):
                 _, seconds, peak = watched(argv)
                 known["seconds"].append(seconds)
-                known.update(bytes=os.path.getsize(trainer), peak_mb=peak)
+                known.update(bytes=os.path.getsize(trainer), peak_mb=peak, **plan_of(trainer))
             say(f"{model} {recipe}: compiled in {median(known['seconds']):.1f} s")
             record.data["compile"][f"{model} {recipe}"] = known
             record.save()
@@ -78,7 +85,7 @@ def open_contender(a, model, peer, threads, trainers):
     if peer in OURS:
         return Ours(trainers[model, peer], MODELS[model]["batch"], threads)
     started = time.monotonic()
-    contender = Torch(a.python, peer[len("torch-"):], model, threads, a.patience)
+    contender = Torch(a.python, peer[len("torch-"):], model, threads, a.patience, a.cache)
     say(f"{model}, {threads} threads: {PEERS[peer]} ready after {time.monotonic() - started:.0f} s")
     return contender
 
@@ -101,21 +108,37 @@ def run_round(a, record, number, model, threads, contenders):
             f"peak {sample['peak_mb']:.0f} MB")
 
 
-def run_steps(a, record, trainers):
-    for model, threads in [(m, t) for m in a.models for t in a.threads]:
-        missing = [p for p in a.peers
-                   if any(not record.sample(model, threads, p, r) for r in range(rounds_of(a, p)))]
-        contenders = {}
-        for peer in missing:
-            try:
-                contenders[peer] = open_contender(a, model, peer, threads, trainers)
-            except Failed as fault:
-                record.note(f"{model}, {threads} threads, {PEERS[peer]}", str(fault))
+def open_missing(a, record, model, threads, trainers):
+    """Contenders of which samples are missing; what cannot run is noted."""
+    contenders = {}
+    for peer in a.peers:
+        if all(record.sample(model, threads, peer, r) for r in range(rounds_of(a, peer))):
+            continue
+        what = f"{model}, {threads} threads, {PEERS[peer]}"
+        record.data["notes"].pop(what, None)
+        try:
+            contenders[peer] = open_contender(a, model, peer, threads, trainers)
+        except Failed as fault:
+            record.note(what, str(fault))
+    return contenders
+
+
+def run_steps(a, record, trainers, deadline):
+    """All comparisons of steps. The time left is divided by cost: rounds that do not fit are left to another run, the first is
+    always taken."""
+    pairs = [(m, t) for t in a.threads for m in a.models]
+    costs = [MODELS[m]["cost"] / t for m, t in pairs]
+    for i, (model, threads) in enumerate(pairs):
+        limit = time.monotonic() + (deadline - time.monotonic()) * costs[i] / sum(costs[i:])
+        contenders = open_missing(a, record, model, threads, trainers)
         for number in range(a.rounds):
-            if contenders:
+            if contenders and (number == 0 or time.monotonic() < limit):
                 run_round(a, record, number, model, threads, contenders)
         for contender in contenders.values():
             contender.stop()
+        for peer in [p for p in OURS if p in contenders]:
+            record.data["profiles"][f"{model} {threads} {peer}"] = contenders[peer].profile()
+            record.save()
 
 
 def run_kernels(a, record):
@@ -148,11 +171,12 @@ def arguments():
     p.add_argument("--peers", type=names(PEERS), default=list(PEERS), help="of " + ",".join(PEERS))
     p.add_argument("--kernels", type=names(["mx", "linear", "f32", "quant"]), default=["mx", "linear", "f32", "quant"],
                    help="kernel tables, of mx,linear,f32,quant; '' for none")
-    p.add_argument("--threads", type=lambda s: [int(x) for x in s.split(",")], default=[1, 2], help="such as 1,2")
+    p.add_argument("--threads", type=lambda s: [int(x) for x in s.split(",")], default=[2, 1], help="such as 1,2")
     p.add_argument("--rounds", type=int, default=5, help="rounds of each comparison (default 5)")
     p.add_argument("--slow-rounds", type=int, default=2, help="rounds of the simulated contender (default 2)")
     p.add_argument("--steps", type=int, default=2, help="steps a round (default 2; 1 of the simulated contender)")
-    p.add_argument("--compiles", type=int, default=3, help="times each model is compiled (default 3)")
+    p.add_argument("--minutes", type=float, default=38, help="time after which no further rounds are begun (default 38)")
+    p.add_argument("--compiles", type=int, default=2, help="times each model is compiled (default 2)")
     p.add_argument("--patience", type=int, default=600, help="seconds after which a contender counts as stuck (default 600)")
     p.add_argument("--onnx", type=lambda s: s.split("=", 1), action="append", default=[], metavar="MODEL=FILE",
                    help="an exporter's file of a model")
@@ -163,6 +187,7 @@ def arguments():
     a = p.parse_args()
     build = os.path.dirname(os.path.abspath(a.tetrac))
     a.bench_kernels = os.path.join(build, "tests", "bench_kernels")
+    a.cache = os.path.join(build, "inductor-cache")
     a.json = a.json or os.path.join(build, "bench.json")
     return a
 
@@ -200,8 +225,9 @@ def main():
         record.data.setdefault("sessions", []).append({"settings": {k: v for k, v in vars(a).items() if k in SETTINGS}})
         start = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
-            run_steps(a, record, compile_trainers(a, record, folder))
-        run_kernels(a, record)
+            trainers = compile_trainers(a, record, folder)
+            run_kernels(a, record)
+            run_steps(a, record, trainers, start + 60 * a.minutes)
         record.data["sessions"][-1]["seconds"] = round(time.monotonic() - start)
         record.save()
         data = record.data
@@ -211,7 +237,7 @@ def main():
         publish(a.publish, report)
 
 
-SETTINGS = ("models", "peers", "kernels", "threads", "rounds", "slow_rounds", "steps", "compiles")
+SETTINGS = ("models", "peers", "kernels", "threads", "rounds", "slow_rounds", "steps", "compiles", "minutes")
 
 if __name__ == "__main__":
     main()

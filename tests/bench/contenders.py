@@ -12,16 +12,17 @@ import time
 
 here = os.path.dirname(os.path.abspath(__file__))
 
-# Sizes of each model; `exports` are names under which exporters' files of it lie in ../shared/models.
+# Sizes of each model; `exports` are names under which exporters' files of it lie in ../shared/models; `cost` is the relative
+# time of a step, by which a limited time is divided.
 MODELS = {
-    "vit-28": {"title": "ViT 28x28/4, 192 x 6, batch 128", "exports": "timm_vit28_*.onnx", "batch": 128,
+    "vit-28": {"title": "ViT 28x28/4, 192 x 6, batch 128", "exports": "timm_vit28_*.onnx", "batch": 128, "cost": 1,
                "sizes": {"image": 28, "patch": 4, "channels": 1, "classes": 10, "dim": 192, "depth": 6, "heads": 3}},
-    "deit-tiny": {"title": "DeiT-Tiny 224, batch 32", "exports": "timm_deit_tiny*.onnx", "batch": 32,
+    "deit-tiny": {"title": "DeiT-Tiny 224, batch 32", "exports": "timm_deit_tiny*.onnx", "batch": 32, "cost": 2,
                   "sizes": {"image": 224, "patch": 16, "channels": 3, "classes": 1000, "dim": 192, "depth": 12, "heads": 3}},
-    "deit-small": {"title": "DeiT-Small 224, batch 16", "exports": "timm_deit_small*.onnx", "batch": 16,
+    "deit-small": {"title": "DeiT-Small 224, batch 16", "exports": "timm_deit_small*.onnx", "batch": 16, "cost": 3,
                    "sizes": {"image": 224, "patch": 16, "channels": 3, "classes": 1000, "dim": 384, "depth": 12, "heads": 6}},
     # For a look whether the scripts work; in no default set.
-    "mini": {"title": "ViT 8x8/4, 64 x 1, batch 8", "exports": "", "batch": 8,
+    "mini": {"title": "ViT 8x8/4, 64 x 1, batch 8", "exports": "", "batch": 8, "cost": 0.1,
              "sizes": {"image": 8, "patch": 4, "channels": 1, "classes": 10, "dim": 64, "depth": 1, "heads": 2}},
 }
 PEERS = {
@@ -89,21 +90,30 @@ class Ours:
                 rates = [float(row["images_per_s"]) for row in csv.DictReader(f) if row["images_per_s"]]
         return {"ms": [1e3 * self.batch / r for r in rates[-n:]], "peak_mb": peak}
 
+    def profile(self):
+        """Where the time of a step goes, as the trainer's table has it."""
+        with tempfile.TemporaryDirectory() as out:
+            watched([self.trainer, "train", "--data", "synthetic", "--max-steps", "5", "--profile", "4", "--no-eval",
+                     "--threads", str(self.threads), "--out", out])
+            with open(os.path.join(out, "profile.md")) as f:
+                return "".join(line for line in f if line.startswith("|"))
+
     def stop(self):
         pass
 
 
 class Torch:
-    """A process of torch_step.py that waits between rounds."""
+    """A process of torch_step.py that waits between rounds. What torch.compile made is kept in `cache` for the next run."""
 
-    def __init__(self, python, mode, model, threads, patience):
+    def __init__(self, python, mode, model, threads, patience, cache):
         argv = [python, os.path.join(here, "torch_step.py"), "--mode", mode, "--batch", str(MODELS[model]["batch"]),
                 "--threads", str(threads), "--warmup", "1" if mode == "sim" else "2"]
         argv += [x for k, v in MODELS[model]["sizes"].items() for x in ("--" + k, str(v))]
         self.patience = patience
         self.talk = tempfile.TemporaryFile()
         self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.talk,
-                                        env=dict(os.environ, OMP_NUM_THREADS=str(threads)), text=True)
+                                        env=dict(os.environ, OMP_NUM_THREADS=str(threads), TORCHINDUCTOR_CACHE_DIR=cache),
+                                        text=True)
         self.about = self.answer()
 
     def answer(self):

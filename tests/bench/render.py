@@ -1,7 +1,10 @@
 """The benchmark's report in Markdown, from its samples: what was asked for and whether it was reached, then the tables."""
-from contenders import MODELS, PEERS, median
+import os
+import re
 
-BLOCK_MODELS = ("deit_t.", "deit_s.")  # whose products the GEMM targets are about
+from contenders import MODELS, OURS, PEERS, median
+from samples import (Kernels, Profile, Steps, shortage_of_linears, shortage_of_memory, shortage_of_products,
+                     shortage_of_step)
 
 
 def table(head, rows):
@@ -10,103 +13,69 @@ def table(head, rows):
     return "\n".join(lines + ["| " + " | ".join(str(x) for x in row) + " |" for row in rows])
 
 
-# ---- what the samples say ----
-
-class Steps:
-    """Samples of the step benchmark by model, threads and peer."""
-
-    def __init__(self, data):
-        self.by = {}
-        for s in data["steps"]:
-            self.by.setdefault((s["model"], s["threads"], s["peer"]), {})[s["round"]] = s
-
-    def ms(self, *key):
-        return median([median(s["ms"]) for s in self.by[key].values()]) if key in self.by else None
-
-    def peak(self, *key):
-        return median([s["peak_mb"] for s in self.by[key].values()]) if key in self.by else None
-
-    def beyond_itself(self, *key):
-        """Peak without what PyTorch itself takes, before a model is made; of ours it is all."""
-        if key not in self.by:
-            return None
-        return median([s["peak_mb"] - s.get("base_mb", 0) for s in self.by[key].values()])
-
-    def speedup(self, model, threads, peer, reference):
-        """How many times as fast as the reference, the median of the ratios within the rounds that both took part in."""
-        a, b = self.by.get((model, threads, peer), {}), self.by.get((model, threads, reference), {})
-        ratios = [median(b[r]["ms"]) / median(a[r]["ms"]) for r in a if r in b]
-        return median(ratios) if ratios else None
-
-
-def kernel_rows(data, kind, threads):
-    """Rows of the kernel benchmark over the products of DeiT-T and DeiT-S at their full batch."""
-    found = data["kernels"].get(f"{kind} {threads}", {}).get("rows", [])
-    return [r for r in found if r["kind"] == kind]
-
-
-def counted(rows):
-    return [r for r in rows if r["name"].startswith(BLOCK_MODELS) and "@" not in r["name"]]
-
-
-def ratios(rows, rival):
-    return [r[rival + "_ms"] / r["ours_ms"] for r in rows if r.get(rival + "_ms")]
-
-
 # ---- targets ----
 
-def best_share(rows):
-    shares = [r["peak_share"] for r in rows if r.get("peak_share")]
-    return max(shares) if shares else None
+def judged(lines, text, wanted, threads, value, form, short="", at_most=False):
+    """Adds a target if it was measured; `short` says of which resource there was too little, should it be missed."""
+    if value is None:
+        return
+    met = value <= wanted if at_most else value >= wanted
+    lines.append({"text": text, "wanted": ("<= " if at_most else ">= ") + form.format(wanted), "threads": threads,
+                  "measured": form.format(value), "met": met, "short": short})
 
 
-def judge(value, wanted, at_most=False):
-    return value <= wanted if at_most else value >= wanted
+def kernel_targets(data, threads, lines):
+    mx, linear = Kernels(data, "mx", threads), Kernels(data, "linear", threads)
+    judged(lines, f"MXFP4 product against OpenBLAS sgemm, median of {len(mx.counted)}", 3.4, threads, mx.ratio("openblas"),
+           "{:.2f}", shortage_of_products(mx))
+    judged(lines, "MXFP4 product, share of the VNNI peak, best shape", 0.62, threads, max(mx.shares(), default=None), "{:.0%}",
+           "vector instructions around the dot products")
+    judged(lines, f"Linear forward and backward against OpenBLAS, median of {len(linear.counted)}", 2.5, threads,
+           linear.ratio("openblas"), "{:.2f}", shortage_of_linears(linear, mx))
 
 
-def target_lines(data):
-    """(target, wanted, threads, measured, met) of all that was measured."""
-    steps, lines = Steps(data), []
-
-    def line(text, wanted, threads, value, form, at_most=False):
-        if value is not None:
-            lines.append((text, ("<= " if at_most else ">= ") + form.format(wanted), threads, form.format(value),
-                          judge(value, wanted, at_most)))
-
-    for t in sorted({s["threads"] for s in data["steps"]} | {int(k.split()[1]) for k in data["kernels"]}):
-        mx, linear = counted(kernel_rows(data, "mx", t)), counted(kernel_rows(data, "linear", t))
-        line(f"MXFP4 product against OpenBLAS sgemm, median of {len(mx)}", 3.4, t,
-             median(ratios(mx, "openblas")) if ratios(mx, "openblas") else None, "{:.2f}")
-        line("MXFP4 product, share of the VNNI peak, best shape", 0.62, t, best_share(mx), "{:.0%}")
-        line(f"Linear forward and backward against OpenBLAS, median of {len(linear)}", 2.5, t,
-             median(ratios(linear, "openblas")) if ratios(linear, "openblas") else None, "{:.2f}")
-        for m in data["models"]:
-            title = data["models"][m]["title"]
-            line(f"{title}: tetrajet against PyTorch fp32", 2.5, t, steps.speedup(m, t, "tetrajet", "torch-fp32"), "{:.2f}")
-            line(f"{title}: tetrajet against TetraJet simulated", 10, t, steps.speedup(m, t, "tetrajet", "torch-sim"), "{:.1f}")
-            line(f"{title}: our fp32 against PyTorch fp32", 1.3, t, steps.speedup(m, t, "fp32", "torch-fp32"), "{:.2f}")
-            ours, theirs = steps.peak(m, t, "tetrajet"), steps.beyond_itself(m, t, "torch-fp32")
-            line(f"{title}: peak memory, tetrajet to PyTorch fp32", 0.40, t, ours / theirs if ours and theirs else None,
-                 "{:.0%}", at_most=True)
-    small = data["compile"].get("deit-small tetrajet")
-    line("compiling DeiT-Small, seconds", 20, "", median(small["seconds"]) if small else None, "{:.1f}", at_most=True)
-    return lines
+def step_targets(data, steps, model, threads, lines):
+    title = data["models"][model]["title"] + ": "
+    short = {r: shortage_of_step(Profile(p)) for r in OURS if (p := data["profiles"].get(f"{model} {threads} {r}"))}
+    for what, peer, reference, wanted, form in (
+            ("tetrajet against PyTorch fp32", "tetrajet", "torch-fp32", 2.5, "{:.2f}"),
+            ("tetrajet against TetraJet simulated", "tetrajet", "torch-sim", 10, "{:.1f}"),
+            ("our fp32 against PyTorch fp32", "fp32", "torch-fp32", 1.3, "{:.2f}")):
+        judged(lines, title + what, wanted, threads, steps.speedup(model, threads, peer, reference), form, short.get(peer, ""))
+    ours = steps.peak(model, threads, "tetrajet")
+    for what, theirs in (("peak memory, tetrajet to PyTorch fp32", steps.peak(model, threads, "torch-fp32")),
+                         ("the same, PyTorch itself left out", steps.beyond_itself(model, threads, "torch-fp32"))):
+        judged(lines, title + what, 0.40, threads, ours / theirs if ours and theirs else None, "{:.0%}",
+               shortage_of_memory(data, model), at_most=True)
 
 
 def targets(data):
-    lines = target_lines(data)
+    lines, steps = [], Steps(data)
+    for threads in sorted({s["threads"] for s in data["steps"]} | {int(k.split()[1]) for k in data["kernels"]}):
+        kernel_targets(data, threads, lines)
+        for model in data["models"]:
+            step_targets(data, steps, model, threads, lines)
+    small = data["compile"].get("deit-small tetrajet")
+    judged(lines, "compiling DeiT-Small, seconds", 20, "", median(small["seconds"]) if small else None, "{:.1f}",
+           "time in LLVM", at_most=True)
     if not lines:
         return []
-    met = sum(1 for x in lines if x[4])
-    rows = [(text, threads, wanted, measured, "yes" if ok else "**no**") for text, wanted, threads, measured, ok in lines]
-    return ["### Targets", f"{met} of {len(lines)} are met.",
-            table(["target", "threads", "wanted", "measured", "met"], rows)]
+    rows = [(x["text"], x["threads"], x["wanted"], x["measured"], "yes" if x["met"] else "**no**") for x in lines]
+    missed = [f"- {x['text']}, {x['threads']} threads: {x['measured']}. Short of: {x['short'] or 'unknown, not profiled'}."
+              for x in lines if not x["met"]]
+    out = ["### Targets", f"{len(lines) - len(missed)} of {len(lines)} are met.",
+           table(["target", "threads", "wanted", "measured", "met"], rows)]
+    return out + ["Missed, and what there is too little of:\n\n" + "\n".join(missed)] if missed else out
 
 
 # ---- tables ----
 
 def number(x, form="{:.0f}"):
     return "" if x is None else form.format(x)
+
+
+def heading(text, threads):
+    return f"#### {text}, {threads} thread{'s' if int(threads) != 1 else ''}"
 
 
 def step_table(data, steps, model, threads):
@@ -124,10 +93,29 @@ def step_tables(data):
     for model, threads in sorted({k[:2] for k in steps.by}, key=lambda k: (list(MODELS).index(k[0]), k[1])):
         about = data["models"].get(model, MODELS[model])
         rounds = [len(v) for k, v in steps.by.items() if k[:2] == (model, threads)]
-        out += [f"#### {about['title']}, {threads} thread{'s' if threads > 1 else ''}",
+        out += [heading(about["title"], threads),
                 f"Model: {about.get('source', 'unknown')}; {min(rounds)} to {max(rounds)} rounds.",
                 step_table(data, steps, model, threads)]
     return ["### Whole training steps"] + out if out else []
+
+
+def profile_tables(data):
+    """Where the time of a tetrajet step goes: the ops that take nine tenths of it."""
+    out = []
+    for key, text in data["profiles"].items():
+        model, threads, recipe = key.split()
+        if recipe != "tetrajet":
+            continue
+        profile, rows, seen = Profile(text), [], 0
+        for r in profile.rows:
+            if seen < 90:
+                rows.append((f"`{r['op']}`", number(r["ms"], "{:.1f}"), number(r["percent"], "{:.1f}"), number(r["gflops"]),
+                             number(r["gbs"], "{:.1f}"), number(r["roofline"])))
+            seen += r["percent"]
+        out += [heading(data["models"][model]["title"], threads), f"{profile.step_ms():.0f} ms a step in the profile; the "
+                f"measured peaks would allow {profile.best_ms():.0f} ms.",
+                table(["op", "ms a step", "% of it", "GFLOP/s", "GB/s", "% of roofline"], rows)]
+    return ["### Where the time of a tetrajet step goes"] + out if out else []
 
 
 def kernel_table(rows):
@@ -148,15 +136,16 @@ KINDS = {"mx": "MXFP4 products (share of the VNNI peak)", "linear": "A whole lin
 
 def kernel_tables(data):
     out = []
-    for key, result in sorted(data["kernels"].items(), key=lambda x: (x[0].split()[1], list(KINDS).index(x[0].split()[0]))):
+    for key in sorted(data["kernels"], key=lambda k: (k.split()[1], list(KINDS).index(k.split()[0]))):
         kind, threads = key.split()
-        rows = kernel_rows(data, kind, threads)
-        if not rows:
+        kernels = Kernels(data, kind, threads)
+        if not kernels.rows:
             continue
-        peaks = result.get("peaks", {})
-        out += [f"#### {KINDS[kind]}, {threads} thread{'s' if threads != '1' else ''}",
+        peaks = kernels.peaks
+        out += [heading(KINDS[kind], threads),
                 f"Peaks measured meanwhile: float32 FMA {peaks.get('fma_gflops', 0):.0f} GFLOP/s, int8 dot product "
-                f"{peaks.get('vnni_gops', 0):.0f} GOP/s, reading {peaks.get('read_gbs', 0):.1f} GB/s.", kernel_table(rows)]
+                f"{peaks.get('vnni_gops', 0):.0f} GOP/s, reading {peaks.get('read_gbs', 0):.1f} GB/s.",
+                kernel_table(kernels.rows)]
     return ["### Kernels"] + out if out else []
 
 
@@ -176,7 +165,17 @@ def described(identity):
     which = f"family/model/stepping {m['family_model_stepping']}"
     return [f"- {m['cpu']} ({which}), {m['cores']} cores, {m['memory_gb']} GB; {cache}",
             f"- {' '.join(m['features'])}",
-            "- " + "; ".join(f"{k} {x}" for k, x in v.items() if x)]
+            "- " + "; ".join(f"{k} {x}" for k, x in v.items() if x)] + torch_wanted(v)
+
+
+def torch_wanted(v):
+    """A word if the PyTorch compared with is not the newest, which tests/bench/requirements.txt names."""
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "requirements.txt")) as f:
+        wanted = re.search(r"^torch==(.*)$", f.read(), re.M).group(1)
+    if (v["torch"] or "").split("+")[0] == wanted:
+        return []
+    said = f"**PyTorch {v['torch']} instead of {wanted}**, which the benchmark is meant for, but which was not to be had here."
+    return ["- " + said]
 
 
 def report(data):
@@ -184,7 +183,7 @@ def report(data):
     settings = data["sessions"][-1]["settings"] if data.get("sessions") else {}
     out = ["### What was measured on", "\n".join(described(data["identity"])),
            f"Up to {settings.get('rounds', '?')} rounds of {settings.get('steps', '?')} steps; {minutes:.0f} minutes."]
-    out += targets(data) + step_tables(data) + compile_table(data) + kernel_tables(data)
+    out += targets(data) + step_tables(data) + profile_tables(data) + compile_table(data) + kernel_tables(data)
     if data["notes"]:
         out += ["### What could not be measured", "\n".join(f"- {k}: {x}" for k, x in data["notes"].items())]
     return "\n\n".join(out)
