@@ -162,13 +162,31 @@ static void add_costs(const tt_graph *g, tt_node n, trt_launch *l) {
   for (int k = 0; k < d->n_out; k++) l->bytes_written += (double)tt_type_bytes(tt_typ(g, d->out[k]));
 }
 
+/* The op; of a fused node with what is in it. */
+static const char *op_label(cg_ctx *c, const tt_graph *g, tt_node n) {
+  const char *name = tt_ops[tt_nod(g, n)->op].name;
+  const tt_attr *of = tt_node_attr(g, n, TT_A_OF);
+  for (int i = 0; of && i < of->as.ints.n; i++)
+    name = tt_arena_printf(c->arena, "%s%c%s", name, i ? '+' : ' ', tt_ops[of->as.ints.v[i]].name);
+  return name;
+}
+
+/* A kernel is its types, too: the emitter's suffix, the first operand and the first result. */
+static const char *kernel_label(cg_ctx *c, const tt_graph *g, const cg_launched *l) {
+  const tt_node_data *d = tt_nod(g, l->node);
+  char in[TT_TYPE_TEXT] = "", out[TT_TYPE_TEXT] = "";
+  if (d->n_in) tt_type_print(tt_typ(g, d->in[0]), in, sizeof in);
+  if (d->n_out) tt_type_print(tt_typ(g, d->out[0]), out, sizeof out);
+  return tt_arena_printf(c->arena, "%s%s%s>%s", l->kernel, l->kernel[0] ? " " : "", in, out);
+}
+
 static void add_launches(cg_ctx *c, const tt_graph *g, fields *f) {
   fields items = {0};
   tt_node last = TT_NONE;
   for (size_t i = 0; i < c->state->launches.count; i++) {
     const cg_launched *from = &c->state->launches.data[i];
     const tt_node_data *d = tt_nod(g, from->node);
-    trt_launch l = {.node = d->loc.node ? d->loc.node : "", .op = tt_ops[d->op].name, .kernel = from->kernel};
+    trt_launch l = {.node = d->loc.node ? d->loc.node : "", .op = op_label(c, g, from->node), .kernel = kernel_label(c, g, from)};
     if (from->node != last) add_costs(g, from->node, &l);
     last = from->node;
     tt_vec_push(&items, cg_const_launch(c, &l));

@@ -102,8 +102,8 @@ typedef struct trt_entry {
  * others: sums over launches are sums over nodes. */
 typedef struct trt_launch {
   const char *node;   /* of the source model where it comes from one, else empty */
-  const char *op;     /* of the IR */
-  const char *kernel; /* which of the op's kernels; empty: it has one */
+  const char *op;     /* of the IR, with what is fused into it */
+  const char *kernel; /* which of the op's kernels: its part, where it has several, and types */
   double mx_macs, f32_macs;         /* multiply-adds of its products */
   double bytes_read, bytes_written; /* each operand and each result once */
 } trt_launch;

@@ -54,10 +54,8 @@ static bool alone(const trt_entry *e, int64_t i) {
 }
 
 static void name_of(const trt_launch *l, trt_profile_by by, char out[NAME]) {
-  if (by == TRT_BY_NODE)
-    snprintf(out, NAME, "%s %s", l->op, l->node);
-  else
-    snprintf(out, NAME, "%s%s%s", l->op, by == TRT_BY_KERNEL && *l->kernel ? "." : "", by == TRT_BY_KERNEL ? l->kernel : "");
+  const char *more = by == TRT_BY_NODE ? l->node : by == TRT_BY_KERNEL ? l->kernel : "";
+  snprintf(out, NAME, "%s%s%s", l->op, *more ? " " : "", more);
 }
 
 /* Seconds that the machine would take at its best: the slower of its arithmetic and its memory. */
