@@ -52,7 +52,7 @@ static double mib(uint64_t bytes) { return (double)bytes / (1 << 20); }
 
 /* What each entry runs on, takes of the arena and computes. */
 static void print_entries(const trt_program *p) {
-  printf("%-20s%-14s%10s%10s%10s%10s%12s\n", "entry", "images", "MiB", "saved", "launches", "GFLOP", "in MXFP4");
+  printf("%-20s%-14s%10s%10s%10s%10s%12s\n", "entry", "images", "MiB", "saved", "launches", "GFLOP", "in 4 bits");
   for (uint64_t i = 0; i < p->n_entries; i++) {
     const trt_entry *e = &p->entries[i];
     const trt_tensor *x = trt_tensor_find(e->inputs, e->n_inputs, "images");

@@ -162,7 +162,7 @@ static void add_summary(trt_text *out, const trt_profile *p, const row *rows, in
   }
   trt_text_add(out,
                "%s: step %.3f ms (mean of the faster half of %" PRId64 "), batch loaded in %.3f ms, %" PRId64 " launches, %" PRId64
-               " threads, %.1f GFLOP a step (%.0f %% in MXFP4), %.1f GFLOP/s\n",
+               " threads, %.1f GFLOP a step (%.0f %% in 4 bits), %.1f GFLOP/s\n",
                p->program->model, 1e3 * t.run, p->done, 1e3 * t.load, p->launches, p->threads, 2e-9 * (mx + f32),
                mx + f32 > 0 ? 100 * mx / (mx + f32) : 0, 2e-9 * (mx + f32) / t.run);
   if (ideal <= 0) return;
