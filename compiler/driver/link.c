@@ -11,8 +11,8 @@
 
 extern char **environ;
 
-/* Runs argv with its talk kept in `log`: a linker that succeeds may still warn, e.g. that static libc would load shared
- * libraries for something the trainer never calls, which is nothing to the user. */
+/* Runs argv with its talk kept in `log`: a linker that succeeds may still warn of what a static program must not do
+ * (libgomp's offloading loads plug-ins), which is nothing to the user. */
 static bool run_logged(char *const argv[], const char *log) {
   posix_spawn_file_actions_t actions;
   pid_t pid;
@@ -65,7 +65,7 @@ bool tt_link(const uint8_t *object, size_t bytes, const cg_target *target, const
   }
   if (ok) {
     /* Static, so that the trainer runs where nothing is installed. */
-    char *const argv[] = {(char *)cc, "-static", "-o", exe, obj, (char *)runtime, "-pthread", "-lz", "-lm", NULL};
+    char *const argv[] = {(char *)cc, "-static", "-o", exe, obj, (char *)runtime, "-fopenmp", "-lz", "-lm", NULL};
     size_t n = 0;
     ok = run_logged(argv, log);
     char *said = ok ? NULL : tt_read_file(arena, log, &n);

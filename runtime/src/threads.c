@@ -1,4 +1,4 @@
-/* trt_parallel on a pool of threads of its own; the only file that knows about threads.
+/* trt_parallel on one OpenMP team that lives as long as the pool; the only file that knows about threads.
  *
  * Tasks are split into contiguous ranges, one a thread: the rows a thread wrote in one kernel are then in its cache for the
  * next. A thread that is done helps with what is left of the others' ranges, so that a core taken by another program costs
@@ -6,9 +6,11 @@
  * results are the same for every thread count.
  *
  * A launch ends when its tasks are done, not when every thread has been there: a thread whose core is taken by another
- * program misses the launch, and the caller does its tasks. That is what a barrier (OpenMP's, say) cannot do, and on a busy
- * machine it is the difference between losing a core and waiting for the scheduler twice a kernel. The gate below is how:
- * threads that come while it is open are counted in and out, and the caller waits for those alone.
+ * program misses the launch, and the caller does its tasks. A parallel region a launch could not do that, since a region ends
+ * with a barrier, and on a busy machine it is the difference between losing a core and waiting for the scheduler twice a
+ * kernel. So there is one region, entered by a thread that stands in for the caller, and its team (OpenMP's to create, place
+ * and end; OMP_PROC_BIND and OMP_PLACES hold) waits at the gate below: threads that come while it is open are counted in and
+ * out, and the caller waits for those alone.
  *
  * Who waits spins for a moment, since the next launch of a step is microseconds away; then offers its core to others between
  * two looks; then sleeps.
@@ -23,6 +25,7 @@
 #define _GNU_SOURCE /* sched_getaffinity */
 #include "threads.h"
 #include <assert.h>
+#include <omp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -57,17 +60,12 @@ typedef struct pool_state {
   atomic_bool caller_sleeps, stop;
   pthread_mutex_t lock;
   pthread_cond_t opened, emptied;
-  int64_t n_threads, n_workers; /* workers: threads beside the caller, as many as were started */
+  int64_t n_threads; /* with the caller */
+  bool has_team;
+  pthread_t team; /* enters the region */
   uint64_t stride;              /* bytes between two threads' scratch blocks */
   uint8_t *scratch;
-  struct worker *workers;
 } pool_state;
-
-typedef struct worker {
-  pool_state *pool;
-  int64_t self;
-  pthread_t thread;
-} worker;
 
 static pool_state *pool;
 static trt_watch *watch;
@@ -188,18 +186,23 @@ static void leave(pool_state *p) {
   pthread_mutex_unlock(&p->lock);
 }
 
-static void *work(void *argument) {
-  worker *w = argument;
-  pool_state *p = w->pool;
+static void work(pool_state *p, int64_t self) {
   uint64_t seen = 0;
   while (wait_opened(p, seen), !atomic_load(&p->stop)) {
     uint64_t gate = atomic_load(&p->gate);
     while ((gate / STEP) % 2 == 1 && !atomic_compare_exchange_weak(&p->gate, &gate, gate + 1)) {}
     if ((gate / STEP) % 2 == 0) continue; /* closed again meanwhile */
     seen = gate / STEP;
-    run_share(p, w->self);
+    run_share(p, self);
     leave(p);
   }
+}
+
+static void *run_team(void *argument) {
+  pool_state *p = argument;
+  omp_set_dynamic(0);
+#pragma omp parallel num_threads((int)p->n_threads - 1)
+  work(p, 1 + omp_get_thread_num());
   return NULL;
 }
 
@@ -211,29 +214,24 @@ static void destroy(pool_state *p) {
   atomic_store(&p->stop, true);
   pthread_cond_broadcast(&p->opened);
   pthread_mutex_unlock(&p->lock);
-  for (int64_t i = 0; i < p->n_workers; i++) pthread_join(p->workers[i].thread, NULL);
+  if (p->has_team) pthread_join(p->team, NULL);
   pthread_mutex_destroy(&p->lock);
   pthread_cond_destroy(&p->opened);
   pthread_cond_destroy(&p->emptied);
   free(p->scratch);
   free(p->ranges);
-  free(p->workers);
   free(p);
 }
 
-/* Signals are the caller's. */
-static bool start_workers(pool_state *p) {
+/* Signals are the caller's. A team smaller than asked for (OMP_THREAD_LIMIT) is slower and nothing else. */
+static bool start_team(pool_state *p) {
+  if (p->n_threads == 1) return true;
   sigset_t all, old;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &old);
-  for (int64_t i = 0; i < p->n_threads - 1; i++) {
-    worker *w = &p->workers[i];
-    *w = (worker){.pool = p, .self = i + 1};
-    if (pthread_create(&w->thread, NULL, work, w) != 0) break;
-    p->n_workers++;
-  }
+  p->has_team = pthread_create(&p->team, NULL, run_team, p) == 0;
   pthread_sigmask(SIG_SETMASK, &old, NULL);
-  return p->n_workers == p->n_threads - 1;
+  return p->has_team;
 }
 
 static pool_state *create(int64_t n_threads, uint64_t scratch_bytes) {
@@ -248,8 +246,7 @@ static pool_state *create(int64_t n_threads, uint64_t scratch_bytes) {
   pthread_cond_init(&p->emptied, NULL);
   p->scratch = aligned_alloc(TRT_ALIGN, p->stride * n);
   p->ranges = aligned_alloc(TRT_ALIGN, sizeof *p->ranges * n);
-  p->workers = calloc(n, sizeof *p->workers);
-  if (p->scratch && p->ranges && p->workers && start_workers(p)) return p;
+  if (p->scratch && p->ranges && start_team(p)) return p;
   destroy(p);
   return NULL;
 }

@@ -18,7 +18,7 @@ for f in trt_model_run malloc calloc realloc aligned_alloc posix_memalign mmap b
 "$tetrac" new vit --image 28 --patch 7 --channels 1 --classes 10 --dim 64 --depth 1 --heads 2 -o m.onnx
 for recipe in tetrajet tetrajet-qramping; do
   "$tetrac" compile m.onnx --recipe $recipe --batch 8 --quiet --emit obj -o t.o
-  gcc -std=c11 -D_DEFAULT_SOURCE -I"$root" $wrap -static -o t t.o "$root/tests/e2e/count_alloc.c" "$build/libtetrac_rt.a" -pthread -lz -lm 2>warnings ||
+  gcc -std=c11 -D_DEFAULT_SOURCE -I"$root" $wrap -static -o t t.o "$root/tests/e2e/count_alloc.c" "$build/libtetrac_rt.a" -fopenmp -lz -lm 2>warnings ||
     { cat warnings; exit 1; }
   for data in idx:d synthetic:64; do
     expect 0 ./t train --data $data --max-steps 8 --augment crop --log-every 1 --no-eval --threads 3 --out o
