@@ -69,8 +69,9 @@ static cg_val ema_up(cg_ctx *c, const grid *g, cg_val bits, cg_val scale, cg_val
  * [2^e, 2^(e+1)), not below [1, 2), has step 2^(e-1). To nearest: adding 1.5 * 2^22 * 2^e rounds y to steps and leaves
  * their count in the low bits. Stochastic: y in 65536ths of a step is an integer to which the random bits are added. A
  * binade's first code is 2 e more than its first count: with the exponent field at bit 1 that is one addition modulo 8;
- * constants make it come out, and the saturated y <= 6 keeps it from wrapping. */
-static cg_val e2m1_codes(cg_ctx *c, tt_qspec q, cg_val bits, cg_val scale, cg_val random) {
+ * constants make it come out, and the saturated y <= 6 keeps it from wrapping. `doubled`, where asked for, is twice the rounded
+ * y: its count of steps times twice the step, which is the binade. */
+static cg_val e2m1_codes(cg_ctx *c, tt_qspec q, cg_val bits, cg_val scale, cg_val random, cg_val *doubled) {
   cg_val inverse = cg_bits(c, cg_shl(c, cg_sub(c, cg_vi(c, 254), scale), cg_vi(c, 23)), c->vf), count, first;
   cg_val y = cg_mul(c, cg_bits(c, cg_and(c, bits, cg_vi(c, 0x7fffffff)), c->vf), inverse);
   y = cg_min(c, y, cg_vf(c, 6));
@@ -80,6 +81,7 @@ static cg_val e2m1_codes(cg_ctx *c, tt_qspec q, cg_val bits, cg_val scale, cg_va
     cg_val fixed = LLVMBuildFPToSI(c->b, cg_mul(c, y, cg_bits(c, units, c->vf)), c->vi, "");
     count = cg_shr(c, cg_add(c, fixed, random), cg_vi(c, 16));
     first = cg_sub(c, cg_vi(c, 544), cg_shr(c, units, cg_vi(c, 22)));
+    if (doubled) *doubled = cg_mul(c, LLVMBuildSIToFP(c->b, count, c->vf, ""), cg_bits(c, binade, c->vf));
   } else {
     cg_val magic = cg_add(c, binade, cg_vi(c, (INT64_C(22) << 23) + 0x400002));
     count = cg_bits(c, cg_add(c, y, cg_bits(c, magic, c->vf)), c->vi);
@@ -92,7 +94,7 @@ static cg_val e2m1_codes(cg_ctx *c, tt_qspec q, cg_val bits, cg_val scale, cg_va
 cg_val cg_mx_codes(cg_ctx *c, tt_qspec q, cg_val bits, cg_val scale, cg_val random, cg_val ema) {
   const grid *g = &grids[q.format];
   if (q.format == TT_E2M1 && q.rounding != TT_EMA) {
-    cg_val code = e2m1_codes(c, q, bits, scale, random);
+    cg_val code = e2m1_codes(c, q, bits, scale, random, NULL);
     return cg_select(c, cg_icmp(c, LLVMIntEQ, scale, cg_vi(c, 255)), cg_vi(c, 0), code);
   }
   cg_val e, mantissa, n, zero = cg_vi(c, 0);
@@ -113,6 +115,19 @@ cg_val cg_mx_codes(cg_ctx *c, tt_qspec q, cg_val bits, cg_val scale, cg_val rand
   cg_val code = cg_min(c, cg_add(c, n, offset), cg_vi(c, 7));
   code = cg_or(c, code, cg_and(c, cg_shr(c, bits, cg_vi(c, 28)), cg_vi(c, 8)));
   return cg_select(c, cg_icmp(c, LLVMIntEQ, scale, cg_vi(c, 255)), zero, code);
+}
+
+cg_val cg_mx_codes_values(cg_ctx *c, tt_qspec q, cg_val bits, cg_val scale, cg_val random, cg_val factor, cg_val *values) {
+  cg_val code, doubled;
+  if (q.format != TT_E2M1 || q.rounding != TT_STOCHASTIC) {
+    code = cg_mx_codes(c, q, bits, scale, random, NULL);
+    *values = cg_mx_values(c, (tt_format)q.format, code, factor);
+    return code;
+  }
+  code = e2m1_codes(c, q, bits, scale, random, &doubled);
+  cg_val magnitude = cg_bits(c, cg_mul(c, doubled, factor), c->vi);
+  *values = cg_bits(c, cg_or(c, magnitude, cg_and(c, bits, cg_vi(c, INT64_C(0x80000000)))), c->vf);
+  return cg_select(c, cg_icmp(c, LLVMIntEQ, scale, cg_vi(c, 255)), cg_vi(c, 0), code);
 }
 
 /* splitmix64's finalizer. */

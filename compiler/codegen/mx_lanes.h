@@ -10,6 +10,9 @@ cg_val cg_mx_scale(cg_ctx *c, tt_qspec q, cg_val max_bits);
  * average. */
 cg_val cg_mx_codes(cg_ctx *c, tt_qspec q, cg_val bits, cg_val scale, cg_val random, cg_val ema);
 
+/* Codes to nearest or stochastic, and what cg_mx_values makes of them. */
+cg_val cg_mx_codes_values(cg_ctx *c, tt_qspec q, cg_val bits, cg_val scale, cg_val random, cg_val factor, cg_val *values);
+
 /* tt_rng_key at run time (i64), and the words of mx.h's generator for counters c (vi). */
 cg_val cg_rng_key(cg_ctx *c, cg_val seed, cg_val step, cg_val tensor);
 cg_val cg_rng_words(cg_ctx *c, cg_val key, cg_val counters);

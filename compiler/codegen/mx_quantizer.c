@@ -54,17 +54,19 @@ static void quantize_block(const cg_quantizer *z, cg_val at, cg_val block, cg_va
   }
   cg_val scale = cg_mx_scale(c, z->q, reduce_max(c, max)), scales = cg_splat(c, scale, c->W);
   cg_store(c, truncate(c, scale, c->i8), cg_gep_bytes(c, z->scales, block), 1);
+  cg_val factor = z->sums ? cg_splat(c, cg_mx_factor(c, (tt_format)z->q.format, scale), c->W) : NULL;
   cg_val to = cg_gep_bytes(c, z->codes, cg_mul(c, block, cg_i64(c, TT_MX_BLOCK / 2)));
   for (int v = 0; v < count; v++) {
     cg_val random = z->key ? row_random(z, block, v) : NULL, ema = NULL;
     if (z->ema) ema = load_bits(c, cg_addr(c, c->f32, cg_gep(c, c->f32, z->ema, at), v * c->W), left[v]);
-    cg_val codes = cg_mx_codes(c, z->q, bits[v], scales, random, ema);
-    store_codes(c, codes, cg_addr(c, c->i8, to, v * c->W / 2));
-    if (!z->sums) continue;
+    cg_val where = cg_addr(c, c->i8, to, v * c->W / 2), values;
+    if (!z->sums) {
+      store_codes(c, cg_mx_codes(c, z->q, bits[v], scales, random, ema), where);
+      continue;
+    }
+    store_codes(c, cg_mx_codes_values(c, z->q, bits[v], scales, random, factor, &values), where);
     cg_val sum = cg_addr(c, c->f32, cg_gep(c, c->f32, z->sums, at), v * c->W);
-    cg_val factor = cg_splat(c, cg_mx_factor(c, (tt_format)z->q.format, scale), c->W);
-    cg_val value = cg_mx_values(c, (tt_format)z->q.format, codes, factor);
-    cg_store(c, cg_add(c, cg_load(c, c->vf, sum, 4), value), sum, 4);
+    cg_store(c, cg_add(c, cg_load(c, c->vf, sum, 4), values), sum, 4);
   }
 }
 
