@@ -86,7 +86,7 @@ bool foreign_run(foreign *f) {
   if (!write_files(f)) return false;
   const char *link = tt_arena_printf(f->arena,
                                      "cd %s && %s-gcc -O1 -static -o program -I" TETRAC_SOURCE_DIR " table.c " TETRAC_SOURCE_DIR
-                                     "/tests/ops/foreign_main.c @objects %s -pthread -lm 2>log || { cat log >&2; exit 1; }",
+                                     "/tests/ops/foreign_main.c @objects %s -fopenmp -lm 2>log || { cat log >&2; exit 1; }",
                                      f->folder, f->cross, f->runtime);
   const char *run = tt_arena_printf(f->arena, "qemu-aarch64 -cpu %s %s/program %s/in %s/out %d", f->cpu, f->folder, f->folder,
                                     f->folder, FOREIGN_THREADS);
