@@ -46,12 +46,15 @@ struct cg_target {
   int vector_regs;   /* 32 or 16 */
   cg_dot dot;        /* 4-way dot product of bytes */
   bool dot_signed;   /* it is s8 x s8 instead of u8 x s8 */
-  bool dot_narrow;   /* it adds pairs of products in int16 */
   bool branch_tails; /* no masked loads and stores: whole vectors take a branch of their own */
-  int mx_vectors;    /* columns of an MX register tile, in vectors */
+  int mx_rows, mx_vectors; /* register tile of an MX product: rows of A, vectors of columns */
   int64_t l1_bytes, l2_bytes; /* per core, for blocking */
   /* acc[i] += sum over j<4 of a[4i+j] * b_s8[4i+j], a u8 or (dot_signed) s8; vectors of vector_bytes, acc as i32 lanes. */
   cg_val (*dot_u8s8)(cg_ctx *c, cg_val acc, cg_val a, cg_val b);
+  /* Where that takes a step in 16 bits, its parts: sums of pairs of products in <2 W x i16> (acc NULL: none yet), and acc[i]
+   * += two of them. A caller that knows how large its integers are may widen once for many. NULL where there is no such step. */
+  cg_val (*dot_narrow)(cg_ctx *c, cg_val acc, cg_val a, cg_val b);
+  cg_val (*dot_widen)(cg_ctx *c, cg_val acc, cg_val halves);
   /* x * 2^n for a vf x and integers n held as floats, rounded once; NULL: done in the exponent field. */
   cg_val (*scale_by_power)(cg_ctx *c, cg_val x, cg_val n);
   const cg_tile_unit *tiles; /* NULL: none */

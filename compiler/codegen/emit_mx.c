@@ -113,7 +113,7 @@ bool cg_emit_mx_gemm(cg_node *x) {
   if (a->format == TT_INT4) return cg_int4_gemm(x);
   product p = {.M = a->dim[0], .N = b->dim[0], .nb = tt_mx_blocks(a->dim[1])};
   p.n_segments = (p.nb + SEGMENT_BLOCKS - 1) / SEGMENT_BLOCKS;
-  p.t = cg_tile_product(p.M, p.N, a->dim[1] / 3 + 1, 96, 96, x->c->target->tiles ? CG_MX_TALL : 2 * MX_MR);
+  p.t = cg_tile_product(p.M, p.N, a->dim[1] / 3 + 1, 96, 96, x->c->target->tiles ? CG_MX_TALL : 2 * x->c->target->mx_rows);
   int64_t chunk = p.nb <= CHUNK_MAX ? (p.nb + 1) / 2 * 2 : CHUNK_LONG;
   p.s = cg_mx_shape_of(x->c, p.nb, chunk, p.t.rows, a->format, b->format);
   p.s.stream = streams(x->c, &p);

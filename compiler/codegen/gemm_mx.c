@@ -34,17 +34,26 @@ int cg_mx_integer(uint8_t format, int code) {
   return (int)(tt_mx_code_value((tt_format)format, (unsigned)code) * (float)(1 << format_bits(format)));
 }
 int cg_mx_offset(const cg_mx_shape *s) { return s->offset; }
-int cg_mx_shift_a(const cg_mx_shape *s) { return s->fa == TT_E2M1 ? s->room : 0; }
-int cg_mx_shift_b(const cg_mx_shape *s) { return s->fb == TT_E2M1 ? 3 : 0; }
+int cg_mx_shift_a(const cg_mx_shape *s) { return s->fa == TT_E2M1 ? s->room_a : 0; }
+int cg_mx_shift_b(const cg_mx_shape *s) { return s->fb == TT_E2M1 ? s->room_b : 0; }
 
+/* Whether the largest sum of a block's products, halved as pairs are added, stays within 16 bits. */
+static bool fits_narrow(const cg_mx_shape *s) {
+  int a = cg_mx_integer(s->fa, 7) << cg_mx_shift_a(s), b = cg_mx_integer(s->fb, 7) << cg_mx_shift_b(s);
+  return (a + s->offset) * b * TT_MX_BLOCK / 2 <= INT16_MAX;
+}
+
+/* Shifts leave room in 8 bits, or in 16 for a whole block's sum where the machine saves by that. */
 cg_mx_shape cg_mx_shape_of(const cg_ctx *c, int64_t nb, int64_t chunk, int64_t rows, uint8_t fa, uint8_t fb) {
-  int mr = c->target->vector_regs >= 32 ? MX_MR : 4;
+  int mr = c->target->mx_rows;
   int64_t whole = c->target->tiles ? CG_MX_TALL : mr;
   rows = (rows + whole - 1) / whole * whole;
   cg_mx_shape s = {
       .nb = nb, .chunk = chunk, .rows = rows, .mr = mr, .nr = c->target->mx_vectors * c->W, .fa = fa, .fb = fb};
-  s.room = c->target->dot_narrow ? 2 : 3; /* pairs of products stay below 2^15 where they are added in int16: 2 * 96 * 96 */
+  s.room_a = c->target->dot_narrow ? 1 : 3;
+  s.room_b = c->target->dot_narrow ? 1 : 3;
   s.offset = c->target->dot_signed ? 0 : cg_mx_integer(fa, 7) << cg_mx_shift_a(&s);
+  s.narrow = c->target->dot_narrow && fits_narrow(&s);
   return s;
 }
 
@@ -130,30 +139,60 @@ static cg_val opaque(cg_ctx *c, cg_val p) {
   return LLVMBuildCall2(c->b, type, identity, &p, 1, "");
 }
 
-/* Integer dot products of the tile's rows with `blocks` blocks of the panel from `k` on, started from `init`. acc[i*nv+v]
- * as vi. A loop over half blocks rather than one straight run: the scheduler would mix the blocks of a pair and spill
- * accumulators. */
-static void block_dots(tile *t, cg_val k, int blocks, cg_val init, cg_val *acc) {
-  enum { GROUPS = 4 };
+typedef cg_val dot_fn(cg_ctx *c, cg_val acc, cg_val a, cg_val b);
+
+/* Integer dot products of the tile's rows with `blocks` blocks of the panel from `k` on, added to acc[i*nv+v]. A loop over
+ * half blocks rather than one straight run: the scheduler would mix the blocks of a pair and spill accumulators. With 16
+ * registers, of which accumulators take 12, it may not even see two steps of four elements together. */
+static void add_dots(tile *t, cg_val k, int blocks, dot_fn *dot, cg_val *acc) {
   cg_ctx *c = t->c;
-  int nv = (int)t->s->nr / c->W, n = t->s->mr * nv;
+  int nv = (int)t->s->nr / c->W, n = t->s->mr * nv, groups = c->target->vector_regs < 32 ? 1 : 4;
   cg_val a0 = cg_gep_bytes(c, t->a, cg_mul(c, k, cg_i64(c, TT_MX_BLOCK)));
   cg_val b0 = cg_gep_bytes(c, t->b, cg_mul(c, k, cg_i64(c, TT_MX_BLOCK * t->s->nr)));
-  for (int i = 0; i < n; i++) acc[i] = cg_load(c, c->vi, cg_addr(c, c->i32, init, i % nv * c->W), 4);
   cg_loop half;
-  cg_loop_begin(c, &half, cg_i64(c, 0), cg_i64(c, blocks * TT_MX_BLOCK / 4), GROUPS, n, acc);
+  cg_loop_begin(c, &half, cg_i64(c, 0), cg_i64(c, blocks * TT_MX_BLOCK / 4), groups, n, acc);
   cg_val a = cg_gep(c, c->i32, a0, half.i), b = cg_gep(c, c->i32, b0, cg_mul(c, half.i, cg_i64(c, t->s->nr)));
   for (int i = 0; i < n; i++) acc[i] = half.carry[i];
-  for (int g = 0; g < GROUPS; g++) {
+  for (int g = 0; g < groups; g++) {
     cg_val bv[4];
     for (int v = 0; v < nv; v++) bv[v] = cg_load(c, c->vi, cg_addr(c, c->i32, b, g * t->s->nr + v * c->W), 4);
     for (int i = 0; i < t->s->mr; i++) {
       cg_val av = cg_splat(c, cg_load(c, c->i32, at_byte(c, a, i * t->s->chunk * TT_MX_BLOCK + g * 4), 4), c->W);
-      for (int v = 0; v < nv; v++) acc[i * nv + v] = c->target->dot_u8s8(c, acc[i * nv + v], av, bv[v]);
+      for (int v = 0; v < nv; v++) acc[i * nv + v] = dot(c, acc[i * nv + v], av, bv[v]);
     }
   }
   cg_loop_end(&half, acc);
   for (int i = 0; i < n; i++) acc[i] = half.carry[i];
+}
+
+/* The same in 16 bits, which hold one block: what it adds up to is widened onto `init`, or onto what the block before has
+ * left in memory. */
+static void narrow_dots(tile *t, cg_val k, int blocks, cg_val init, cg_val *acc) {
+  cg_ctx *c = t->c;
+  int nv = (int)t->s->nr / c->W, n = t->s->mr * nv;
+  cg_type halves = cg_vec(c, c->i16, 2 * c->W);
+  for (int b = 0; b < blocks; b++) {
+    cg_val part[64], rest = opaque(c, cg_addr(c, c->vf, t->sums, n));
+    for (int i = 0; i < n; i++) part[i] = LLVMConstNull(halves);
+    add_dots(t, cg_add(c, k, cg_i64(c, b)), 1, c->target->dot_narrow, part);
+    for (int i = 0; i < n; i++) {
+      cg_val before = b ? cg_addr(c, c->vi, rest, i) : cg_addr(c, c->i32, init, i % nv * c->W);
+      acc[i] = c->target->dot_widen(c, cg_load(c, c->vi, before, 4), part[i]);
+      if (b + 1 < blocks) cg_store(c, acc[i], cg_addr(c, c->vi, rest, i), 64);
+    }
+  }
+}
+
+/* acc = dot products started from `init`, as vi. */
+static void block_dots(tile *t, cg_val k, int blocks, cg_val init, cg_val *acc) {
+  cg_ctx *c = t->c;
+  int nv = (int)t->s->nr / c->W, n = t->s->mr * nv;
+  if (t->s->narrow) {
+    narrow_dots(t, k, blocks, init, acc);
+    return;
+  }
+  for (int i = 0; i < n; i++) acc[i] = cg_load(c, c->vi, cg_addr(c, c->i32, init, i % nv * c->W), 4);
+  add_dots(t, k, blocks, c->target->dot_u8s8, acc);
 }
 
 /* Where the accumulators of block k start, and behind that the magic numbers; of a pair that begins with block k. */

@@ -3,7 +3,7 @@
 #define CG_GEMM_MX_H
 #include "compiler/codegen/gemm.h"
 
-enum { MX_MR = 6, CG_MX_TALL = 48 }; /* rows of a tile in registers, of one of a tile unit */
+enum { CG_MX_TALL = 48 }; /* rows of a tile of a tile unit */
 
 /* What is fixed of a product's decoded form. */
 typedef struct cg_mx_shape {
@@ -11,10 +11,11 @@ typedef struct cg_mx_shape {
   int64_t chunk;  /* blocks decoded at a time, even */
   int64_t rows;   /* of A a task decodes */
   int mr, nr;     /* register tile */
-  int room;       /* bits by which A's codes may be shifted up */
+  int room_a, room_b; /* bits by which codes may be shifted up */
   int offset;     /* added to A's integers, which makes them unsigned where the target's dot product wants that */
   uint8_t fa, fb; /* formats */
   bool stream;    /* C, written once, is too large for the caches, and its rows are aligned */
+  bool narrow;    /* a block's dot product is summed in 16 bits */
 } cg_mx_shape;
 cg_mx_shape cg_mx_shape_of(const cg_ctx *c, int64_t nb, int64_t chunk, int64_t rows, uint8_t fa, uint8_t fb);
 

@@ -56,7 +56,7 @@ static bool fill(cg_target *t) {
   t->dot = sdot ? CG_DOT_SDOT : CG_DOT_SMULL;
   t->dot_u8s8 = sdot ? dot_sdot : dot_smull;
   t->dot_signed = true;
-  t->mx_vectors = 4;
+  t->mx_rows = 6, t->mx_vectors = 4;
   t->branch_tails = true;
   t->denormals_keep = keep_denormals;
   t->denormals_restore = restore_denormals;

@@ -11,17 +11,24 @@ static cg_val dot_vnni(cg_ctx *c, cg_val acc, cg_val a, cg_val b) {
   return cg_call(c, name, vi, 3, args);
 }
 
-/* vpmaddubsw adds pairs in int16: exact here, because MX operands, doubled and shifted E2M1 codes, are u8 <= 96 and |s8| <= 96
- * (dot_narrow), and quadrupled E3M0 ones u8 <= 128 and |s8| <= 64 (KERNELS.md). vpmaddwd with ones widens. */
-static cg_val dot_madd(cg_ctx *c, cg_val acc, cg_val a, cg_val b) {
+/* vpmaddubsw adds pairs in int16: exact here, because MX operands are doubled E2M1 codes shifted up by one bit, u8 <= 48 and
+ * |s8| <= 24, or quadrupled E3M0 ones, u8 <= 128 and |s8| <= 64 (KERNELS.md). vpmaddwd with ones widens. */
+static cg_val madd_narrow(cg_ctx *c, cg_val acc, cg_val a, cg_val b) {
   int n = c->target->vector_bytes;
   cg_type bytes = cg_vec(c, c->i8, n), halves = cg_vec(c, c->i16, n / 2);
   cg_val pair[2] = {cg_bits(c, a, bytes), cg_bits(c, b, bytes)};
-  const char *narrow = n == 64 ? "llvm.x86.avx512.pmaddubs.w.512" : "llvm.x86.avx2.pmadd.ub.sw";
-  const char *widen = n == 64 ? "llvm.x86.avx512.pmaddw.d.512" : "llvm.x86.avx2.pmadd.wd";
-  cg_val sums[2] = {cg_call(c, narrow, halves, 2, pair), cg_splat(c, LLVMConstInt(c->i16, 1, false), n / 2)};
-  return cg_add(c, acc, cg_call(c, widen, c->vi, 2, sums));
+  const char *name = n == 64 ? "llvm.x86.avx512.pmaddubs.w.512" : "llvm.x86.avx2.pmadd.ub.sw";
+  cg_val sums = cg_call(c, name, halves, 2, pair);
+  return acc ? cg_add(c, acc, sums) : sums;
 }
+
+static cg_val madd_widen(cg_ctx *c, cg_val acc, cg_val halves) {
+  int n = c->target->vector_bytes;
+  cg_val args[2] = {halves, cg_splat(c, LLVMConstInt(c->i16, 1, false), n / 2)};
+  return cg_add(c, acc, cg_call(c, n == 64 ? "llvm.x86.avx512.pmaddw.d.512" : "llvm.x86.avx2.pmadd.wd", c->vi, 2, args));
+}
+
+static cg_val dot_madd(cg_ctx *c, cg_val acc, cg_val a, cg_val b) { return madd_widen(c, acc, madd_narrow(c, NULL, a, b)); }
 
 /* vpshufb looks bytes up inside each 128-bit lane: the table stands in every one. */
 static cg_val lookup(cg_ctx *c, const int8_t *table, cg_val index) {
@@ -73,9 +80,9 @@ static bool fill(cg_target *t) {
   if (!wide && cg_has_feature(t->features, "avxvnni")) t->dot = CG_DOT_VNNI256;
   bool madd = t->dot == CG_DOT_MADD512 || t->dot == CG_DOT_MADD256;
   t->dot_u8s8 = madd ? dot_madd : dot_vnni;
-  t->mx_vectors = 2;
+  if (madd) t->dot_narrow = madd_narrow, t->dot_widen = madd_widen;
+  t->mx_rows = 6, t->mx_vectors = 2;
   if (wide) t->scale_by_power = scalef;
-  t->dot_narrow = madd;
   if (t->dot == CG_DOT_VNNI512 && has_all(t->features, amx)) t->tiles = &cg_tiles_amx;
   t->past_caches_done = past_caches_done;
   t->denormals_keep = keep_denormals;

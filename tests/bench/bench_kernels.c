@@ -2,11 +2,13 @@
  * interleaved with OpenBLAS's and oneDNN's products where the system has them, and as shares of what the machine's
  * instructions reach in a loop of nothing else.
  *
- *   bench_kernels [threads] [mx|f32|linear|quant|peaks]... [--quick] [--only TEXT] [--json FILE]
+ *   bench_kernels [threads] [mx|f32|linear|quant|peaks]... [--quick] [--only TEXT] [--target TARGET]
+ *                 [--json FILE]
  *
  * Best of several runs; the libraries get the same number of threads. Medians are over the products of DeiT-T and DeiT-S at
  * 6272 tokens (32 images); --quick leaves out everything else, --only all layers whose name (deit_s.fc1) has not
- * TEXT in it. */
+ * TEXT in it. --target generates for less than this machine has, e.g. cpu:v3; OPENBLAS_CORETYPE=Haswell holds OpenBLAS to
+ * the same, and ONEDNN_MAX_CPU_ISA=AVX2 oneDNN. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +24,7 @@
 enum { TOKENS = 6272, FEW_TOKENS = 196, REPEATS = 9, SLOW_REPEATS = 3 };
 static int threads = 1;
 static bool quick;
-static const char *only = "";
+static const char *only = "", *target = "cpu";
 static bench_peaks peaks;
 
 /* On one thread processor time, which other processes do not disturb. */
@@ -105,7 +107,7 @@ static void compile(op_case *t, tt_value result) {
     t->g->values.data[v].offset = t->g->arena_bytes;
     t->g->arena_bytes += (tt_type_bytes(&t->g->values.data[v].type) + 127) / 64 * 64;
   }
-  t->jit = cg_jit_compile(t->g, cg_target_find("cpu", t->arena, &t->diag), &t->diag);
+  t->jit = cg_jit_compile(t->g, cg_target_find(target, t->arena, &t->diag), &t->diag);
   TT_ASSERT(t->jit && trt_threads_init(threads, cg_jit_scratch_bytes(t->jit)));
   t->step = cg_jit_prepare(t->jit, t->operands, NULL, t->arena);
 }
@@ -291,7 +293,7 @@ static double measure_peak(cg_peak_kind kind, int64_t rounds, void *data) {
   cg_peak p;
   double best = 1e9;
   tt_diag_init(&diag, stderr);
-  TT_ASSERT(cg_peak_open(&p, kind, cg_target_find("cpu", arena, &diag), arena, &diag) && trt_threads_init(threads, 64));
+  TT_ASSERT(cg_peak_open(&p, kind, cg_target_find(target, arena, &diag), arena, &diag) && trt_threads_init(threads, 64));
   trt_kargs args = {.bufs = &data, .imms = &rounds};
   for (int i = 0; i < RUNS; i++) {
     double start = now();
@@ -313,12 +315,12 @@ static void measure_peaks(void) {
   tt_arena *arena = tt_arena_create();
   tt_diag diag;
   tt_diag_init(&diag, stderr);
-  const cg_target *target = cg_target_find("cpu", arena, &diag);
-  TT_ASSERT(cg_peak_open(&read, CG_PEAK_READ, target, arena, &diag));
+  const cg_target *t = cg_target_find(target, arena, &diag);
+  TT_ASSERT(cg_peak_open(&read, CG_PEAK_READ, t, arena, &diag));
   peaks.fma_gflops = measure_peak(CG_PEAK_FMA, ROUNDS, data);
   peaks.vnni_gops = measure_peak(CG_PEAK_DOT, ROUNDS, data);
   peaks.read_gbs = measure_peak(CG_PEAK_READ, READ_BYTES / read.work / threads, data);
-  if (cg_has_tiles(target)) peaks.tile_gops = measure_peak(CG_PEAK_TILES, TILE_ROUNDS, data);
+  if (cg_has_tiles(t)) peaks.tile_gops = measure_peak(CG_PEAK_TILES, TILE_ROUNDS, data);
   printf("peaks on %d thread%s: FMA %.1f GFLOP/s, dot product %.1f GOP/s, tile unit %.1f GOP/s, reading %.1f GB/s\n",
          threads, threads > 1 ? "s" : "", peaks.fma_gflops, peaks.vnni_gops, peaks.tile_gops, peaks.read_gbs);
   cg_peak_close(&read);
@@ -345,6 +347,8 @@ int main(int argc, char **argv) {
       quick = true;
     else if (strcmp(argv[i], "--only") == 0 && i + 1 < argc)
       only = argv[++i];
+    else if (strcmp(argv[i], "--target") == 0 && i + 1 < argc)
+      target = argv[++i];
     else if (strcmp(argv[i], "--json") == 0 && i + 1 < argc)
       json = argv[++i];
     else if (n < 8)
@@ -356,7 +360,8 @@ int main(int argc, char **argv) {
   for (int i = 0; i < n; i++) {
     if (run_mode(modes[i])) continue;
     fprintf(stderr,
-            "usage: bench_kernels [threads] [mx|f32|linear|quant|peaks]... [--quick] [--only TEXT] [--json FILE]\n");
+            "usage: bench_kernels [threads] [mx|f32|linear|quant|peaks]... [--quick] [--only TEXT] [--target TARGET] "
+            "[--json FILE]\n");
     return 2;
   }
   bench_print_medians();
