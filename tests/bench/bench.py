@@ -211,6 +211,22 @@ def publish(page, report):
     os.replace(page + ".tmp", page)
 
 
+def measured(a, root):
+    """Measures what is missing and returns all samples."""
+    about = {"format": FORMAT, "digest": machine.digest(a.tetrac), "machine": machine.cpu(),
+             "versions": machine.versions(root, a.python)}
+    record = Record(a.json, about, a.fresh)
+    record.data.setdefault("sessions", []).append({"settings": {k: v for k, v in vars(a).items() if k in SETTINGS}})
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        trainers = compile_trainers(a, record, folder)
+        run_kernels(a, record)
+        run_steps(a, record, trainers, start + 60 * a.minutes)
+    record.data["sessions"][-1]["seconds"] = round(time.monotonic() - start)
+    record.save()
+    return record.data
+
+
 def main():
     a = arguments()
     clean(os.environ)
@@ -219,18 +235,10 @@ def main():
         with open(a.json) as f:
             data = json.load(f)
     else:
-        about = {"format": FORMAT, "digest": machine.digest(a.tetrac), "machine": machine.cpu(),
-                 "versions": machine.versions(root, a.python)}
-        record = Record(a.json, about, a.fresh)
-        record.data.setdefault("sessions", []).append({"settings": {k: v for k, v in vars(a).items() if k in SETTINGS}})
-        start = time.monotonic()
-        with tempfile.TemporaryDirectory() as folder:
-            trainers = compile_trainers(a, record, folder)
-            run_kernels(a, record)
-            run_steps(a, record, trainers, start + 60 * a.minutes)
-        record.data["sessions"][-1]["seconds"] = round(time.monotonic() - start)
-        record.save()
-        data = record.data
+        try:
+            data = measured(a, root)
+        except Failed as fault:
+            sys.exit(f"bench: {fault}")
     report = render.report(data)
     print(report)
     if a.publish:

@@ -130,7 +130,11 @@ def kernel_table(rows):
     return table(["what", "M x N x K", "ms"] + ["times as fast as " + names[p] for p in peers] + ["share of peak"], body)
 
 
-KINDS = {"mx": "MXFP4 products (share of the VNNI peak)", "linear": "A whole linear layer, forward and backward",
+def tile_peak(peaks):
+    return f"int8 tile unit {peaks['tile_gops']:.0f} GOP/s, " if peaks.get("tile_gops") else ""
+
+
+KINDS = {"mx": "MXFP4 products (share of the peak of the unit used)", "linear": "A whole linear layer, forward and backward",
          "f32": "Float32 products (share of the FMA peak)", "quant": "Quantizers (share of the read bandwidth)"}
 
 
@@ -144,7 +148,7 @@ def kernel_tables(data):
         peaks = kernels.peaks
         out += [heading(KINDS[kind], threads),
                 f"Peaks measured meanwhile: float32 FMA {peaks.get('fma_gflops', 0):.0f} GFLOP/s, int8 dot product "
-                f"{peaks.get('vnni_gops', 0):.0f} GOP/s, reading {peaks.get('read_gbs', 0):.1f} GB/s.",
+                f"{peaks.get('vnni_gops', 0):.0f} GOP/s, {tile_peak(peaks)}reading {peaks.get('read_gbs', 0):.1f} GB/s.",
                 kernel_table(kernels.rows)]
     return ["### Kernels"] + out if out else []
 
