@@ -19,6 +19,11 @@ from contenders import MODELS, OURS, PEERS, Failed, Ours, Torch, clean, median, 
 FORMAT = 1
 
 
+def comparable(identity):
+    """What must be equal for samples to go together: not the commit, since the compiler's digest says it better."""
+    return {k: {n: x for n, x in v.items() if n != "tetrac"} if k == "versions" else v for k, v in identity.items()}
+
+
 class Record:
     """The samples, in a file that is whole at any moment."""
 
@@ -29,7 +34,7 @@ class Record:
             return
         with open(path) as f:
             old = json.load(f)
-        if old.get("identity") == identity:
+        if comparable(old.get("identity", {})) == comparable(identity):
             self.data = old
             say(f"going on with the samples of {path} (--fresh starts anew)")
         else:

@@ -70,7 +70,7 @@ def onednn():
 
 def versions(root, python):
     """Versions of what is compared; `python` is the interpreter of the PyTorch contenders."""
-    changed = first_line("git", "-C", root, "status", "--porcelain", "-uno")
+    changed = first_line("git", "-C", root, "status", "--porcelain", "-uno", "--", ".", ":!docs")
     commit = first_line("git", "-C", root, "rev-parse", "--short", "HEAD")
     system = platform.freedesktop_os_release().get("PRETTY_NAME", "Linux") if os.path.exists("/etc/os-release") else "Linux"
     return {"tetrac": commit and commit + (" with changes" if changed else ""), "system": system,
