@@ -70,7 +70,7 @@ bool tt_link(const uint8_t *object, size_t bytes, const cg_target *target, const
     ok = run_logged(argv, log);
     char *said = ok ? NULL : tt_read_file(arena, log, &n);
     if (!ok)
-      tt_error(diag, loc, "linking with '%s' failed: %s; it takes a C compiler with static libc and zlib, and room on the disk",
+      tt_error(diag, loc, "linking with '%s' failed: %s; it takes a C compiler with static libc, libgomp and zlib, and room on the disk",
                cc, said ? last_fault(said) : "it could not be started");
   }
   if (ok && rename(exe, path) != 0) {
