@@ -44,9 +44,9 @@ static bool link_whole(tt_session *s, const cg_target *target, const char *out, 
 
 static bool write_output(tt_session *s, const cg_target *target, const char *out, bool link, const uint8_t *data, size_t bytes) {
   if (link) return link_whole(s, target, out, data, bytes);
-  if (strcmp(out, "-") == 0) return fwrite(data, 1, bytes, stdout) == bytes && fflush(stdout) == 0;
-  if (tt_write_file(out, data, bytes)) return true;
-  tt_error(&s->diag, (tt_loc){.file = out}, "cannot write: %s", strerror(errno));
+  bool piped = strcmp(out, "-") == 0;
+  if (piped ? fwrite(data, 1, bytes, stdout) == bytes && fflush(stdout) == 0 : tt_write_file(out, data, bytes)) return true;
+  tt_error(&s->diag, (tt_loc){.file = piped ? "standard output" : out}, "cannot write: %s", strerror(errno));
   return false;
 }
 

@@ -35,10 +35,11 @@ static tt_tensor *run_forward(tt_session *s, const tt_request *r, const tt_tenso
   cg_jit *jit = target ? cg_jit_compile(s->shown, target, &s->diag) : NULL;
   if (!jit) return NULL;
   tt_tensor *results = TT_NEW_N(s->arena, tt_tensor, s->shown->results.count);
-  trt_threads_init(0, cg_jit_scratch_bytes(jit));
-  cg_jit_run(jit, inputs, NULL, results, s->arena);
+  bool ready = trt_threads_init(0, cg_jit_scratch_bytes(jit));
+  if (ready) cg_jit_run(jit, inputs, NULL, results, s->arena);
+  else tt_error(&s->diag, (tt_loc){0}, "no memory for the threads' scratch");
   cg_jit_destroy(jit);
-  return results;
+  return ready ? results : NULL;
 }
 
 static bool write_outputs(tt_session *s, const tt_tensor *results, const char *dir) {

@@ -81,7 +81,7 @@ static void put_outcome(tt_strbuf *out, const tt_study *s, const outcome *o, tt_
   }
 }
 
-/* r(Y) has a column only where some run has it: runs tracked by earlier trainers have not. */
+/* r(Y) has a column only where some run has it. */
 static void put_oscillation(tt_strbuf *out, const tt_study *s, tt_arena *arena) {
   bool outputs = false;
   for (int i = 0; i < s->n_groups; i++) outputs |= isfinite(last_mean(s, &s->groups[i], rate_y, arena));

@@ -133,9 +133,12 @@ typedef struct trt_defaults {
   int64_t calibration_steps, calibration_every; /* of entry "calibrate"; every: steps, 0: an epoch */
 } trt_defaults;
 
+/* What a system must permit before the program runs. */
+#define TRT_NEEDS_TILES 1u /* the CPU's tile unit */
+
 typedef struct trt_program {
   uint32_t abi_version;
-  uint32_t reserved;
+  uint32_t needs; /* TRT_NEEDS_... */
   const char *model;  /* name of the source model, for messages and `info` */
   const char *recipe; /* the effective recipe, as text (ini) */
   const char *target; /* triple, CPU and features */

@@ -72,7 +72,7 @@ static bool check_program(const trt_program *p, trt_error *err) {
     return trt_fail(err, "this trainer was compiled for runtime version %u, and this is version %u; compile it again",
                     p->abi_version, TRT_ABI_VERSION);
   }
-  if (p->target && strstr(p->target, "tdpbusd") && !trt_tiles_permitted())
+  if ((p->needs & TRT_NEEDS_TILES) && !trt_tiles_permitted())
     return trt_fail(err,
                     "this trainer uses the CPU's tile unit (AMX), which this system does not have or permit; compile it "
                     "with --target cpu:v4");

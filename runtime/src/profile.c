@@ -36,9 +36,9 @@ static double read_rate(const trt_probe *probe) {
   if (bytes > MEMORY_MOST) bytes = MEMORY_MOST;
   int64_t n_tasks = bytes / (int64_t)probe->work;
   uint8_t *memory = trt_alloc_tensors((uint64_t)bytes);
-  if (!memory || n_tasks == 0) return 0;
+  if (!memory) return 0;
   memset(memory, 1, (size_t)bytes); /* untouched pages would all be the same one */
-  double rate = best_rate(probe, READ_ROUNDS, memory, n_tasks);
+  double rate = n_tasks ? best_rate(probe, READ_ROUNDS, memory, n_tasks) : 0;
   free(memory);
   return rate;
 }

@@ -8,9 +8,9 @@
  * A launch ends when its tasks are done, not when every thread has been there: a thread whose core is taken by another
  * program misses the launch, and the caller does its tasks. A parallel region a launch could not do that, since a region ends
  * with a barrier, and on a busy machine it is the difference between losing a core and waiting for the scheduler twice a
- * kernel. So there is one region, entered by a thread that stands in for the caller, and its team (OpenMP's to create, place
- * and end; OMP_PROC_BIND and OMP_PLACES hold) waits at the gate below: threads that come while it is open are counted in and
- * out, and the caller waits for those alone.
+ * kernel. So there is one region, entered by a thread that stands in for the caller and does nothing more, and its team
+ * (OpenMP's to create, place and end: OMP_PROC_BIND and OMP_PLACES leave the caller the first place) waits at the gate below:
+ * threads that come while it is open are counted in and out, and the caller waits for those alone.
  *
  * Who waits spins for a moment, since the next launch of a step is microseconds away; then offers its core to others between
  * two looks; then sleeps.
@@ -22,7 +22,6 @@
  * subnormals, such as the slow path of an MX GEMM or an E8M0 scale of 2^-127, uses integer operations or clears the mode
  * for its own duration.
  */
-#define _GNU_SOURCE /* sched_getaffinity */
 #include "threads.h"
 #include <assert.h>
 #include <omp.h>
@@ -201,8 +200,8 @@ static void work(pool_state *p, int64_t self) {
 static void *run_team(void *argument) {
   pool_state *p = argument;
   omp_set_dynamic(0);
-#pragma omp parallel num_threads((int)p->n_threads - 1)
-  work(p, 1 + omp_get_thread_num());
+#pragma omp parallel num_threads((int)p->n_threads)
+  if (omp_get_thread_num() > 0) work(p, omp_get_thread_num());
   return NULL;
 }
 
@@ -223,7 +222,8 @@ static void destroy(pool_state *p) {
   free(p);
 }
 
-/* Signals are the caller's. A team smaller than asked for (OMP_THREAD_LIMIT) is slower and nothing else. */
+/* Signals are the caller's. A team smaller than asked for (OMP_THREAD_LIMIT) is slower and nothing else; where the system
+ * refuses a thread, OpenMP ends the program with its own message. */
 static bool start_team(pool_state *p) {
   if (p->n_threads == 1) return true;
   sigset_t all, old;
@@ -251,15 +251,6 @@ static pool_state *create(int64_t n_threads, uint64_t scratch_bytes) {
   return NULL;
 }
 
-static int64_t available_cores(void) {
-#ifdef __linux__
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0) return CPU_COUNT(&set);
-#endif
-  long n = sysconf(_SC_NPROCESSORS_ONLN);
-  return n > 0 ? n : 1;
-}
-
 /* Linux gives AMX's state to processes that ask for it. */
 bool trt_tiles_permitted(void) {
 #if defined(__x86_64__) && defined(__linux__)
@@ -272,7 +263,7 @@ bool trt_tiles_permitted(void) {
 
 bool trt_threads_init(int64_t n_threads, uint64_t scratch_bytes) {
   assert(!in_kernel && "trt_threads_init called from a kernel");
-  pool_state *p = create(n_threads > 0 ? n_threads : available_cores(), scratch_bytes);
+  pool_state *p = create(n_threads > 0 ? n_threads : omp_get_num_procs(), scratch_bytes);
   if (!p) return false;
   (void)trt_tiles_permitted();
   destroy(pool);
@@ -280,7 +271,7 @@ bool trt_threads_init(int64_t n_threads, uint64_t scratch_bytes) {
   return true;
 }
 
-int64_t trt_threads_count(void) { return pool ? pool->n_threads : available_cores(); }
+int64_t trt_threads_count(void) { return pool ? pool->n_threads : omp_get_num_procs(); }
 
 void trt_threads_watch(trt_watch *w) {
   assert(!in_kernel && "trt_threads_watch called from a kernel");
@@ -330,11 +321,7 @@ static void launch_watched(const trt_kargs *args, trt_kernel_fn kernel, int64_t 
 }
 
 void trt_parallel(const trt_kargs *args, trt_kernel_fn kernel, int64_t n_tasks) {
-  if (!pool) {
-    bool ready = trt_threads_init(0, 0);
-    assert(ready && "trt_parallel: out of memory");
-    (void)ready;
-  }
+  assert(pool && "trt_parallel before trt_threads_init");
   assert(!in_kernel && "trt_parallel called from a kernel");
   if (watch)
     launch_watched(args, kernel, n_tasks);

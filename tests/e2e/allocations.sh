@@ -3,7 +3,7 @@
 # and asks for no memory between its second and its last step. A run that saves in between shows that the count is one.
 . "$(dirname "$0")/common.sh"
 cd "$work"
-# A data set of 4x4 images in IDX files: 64 to train on, 8 to test on.
+# A data set of 28x28 images in IDX files: 64 to train on, 8 to test on.
 idx() { # FILE COUNT BYTES_EACH HEAD
   printf "$4" >"$1"
   head -c $(($2 * $3)) /dev/zero | tr '\0' '\1' >>"$1"

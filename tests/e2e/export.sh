@@ -15,7 +15,8 @@ import onnx, onnxruntime, tensors
 work = sys.argv[2]
 onnx.checker.check_model(work + "/trained.onnx", full_check=True)
 session = onnxruntime.InferenceSession(work + "/trained.onnx")
-images = tensors.load(work + "/batch.safetensors")["images"]
+batch, _ = tensors.load(work + "/batch.safetensors")
+images = batch["images"]
 tensors.save(work + "/want.safetensors", {"logits": session.run(None, {session.get_inputs()[0].name: images})[0]})
 P
 "$python" "$root/tests/tensors.py" compare "$work/got.safetensors" "$work/want.safetensors" --tolerance 1e-5

@@ -1,16 +1,16 @@
 #!/bin/sh
 # What the backward makes again changes memory alone: trainers compiled under each setting end with the same bits, and each takes
-# less memory than the one before.
+# less memory than the one before (cheap at most as much as none: there may be nothing cheap to make again).
 . "$(dirname "$0")/common.sh"
 small_vit -o "$work/m.onnx"
 before=
-for level in none most all; do
+for level in none cheap most all; do
   "$tetrac" compile "$work/m.onnx" --recipe tetrajet --batch 16 --set memory.recompute=$level --quiet -o "$work/t"
   "$work/t" train --data synthetic --no-eval --out "$work/$level" --max-steps 3 >/dev/null 2>"$work/err"
   bytes=$("$tetrac" inspect "$work/m.onnx" --recipe tetrajet --batch 16 --set memory.recompute=$level --format json |
           sed -n '/"train"/,/}/s/.*"arena_bytes":[^0-9]*\([0-9]*\).*/\1/p')
   cmp "$work/none/state.safetensors" "$work/$level/state.safetensors"
-  [ -z "$before" ] || [ "$bytes" -lt "$before" ] || { echo "FAIL: $level plans $bytes bytes, the setting before it $before"; exit 1; }
+  [ -z "$before" ] || [ "$bytes" -lt "$before" ] || { [ $level = cheap ] && [ "$bytes" -eq "$before" ]; } || { echo "FAIL: $level plans $bytes bytes, the setting before it $before"; exit 1; }
   before=$bytes
 done
 expect 1 "$tetrac" compile "$work/m.onnx" --recipe tetrajet --set memory.recompute=some -o "$work/t"

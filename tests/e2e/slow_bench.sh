@@ -1,3 +1,4 @@
+#!/bin/sh
 # The benchmark's scripts run: a tiny model, one round, no peer that compiles; a second run goes on with the first's samples.
 . "$(dirname "$0")/common.sh"
 needs_python
