@@ -121,11 +121,16 @@ static bool may_sink(const fuser *f, const group *p, tt_node n) {
   return true;
 }
 
-static void add_step(const fuser *f, group *p, tt_node n) {
-  int64_t first, last;
-  p->step[p->n_steps] = n;
-  p->chained[p->n_steps++] = 0;
-  p->keep[p->n_steps - 1] = other_uses(f, p, tt_nod(f->g, n)->out[0], false, &first, &last);
+/* Whether a step reads a result of n by another operand than the one that is chained: n outside of the group makes that. */
+static bool read_aside(const fuser *f, const group *p, tt_node n) {
+  for (int i = 0; i < p->n_steps; i++) {
+    const tt_node_data *d = tt_nod(f->g, p->step[i]);
+    for (int k = 0; k < d->n_in; k++) {
+      const tt_value_data *root = tt_val(f->g, f->root[d->in[k]]);
+      if (k != p->chained[i] && root->kind == TT_VALUE_NODE && root->def == n) return true;
+    }
+  }
+  return false;
 }
 
 /* Room for results: two quantized forms and column sums come on top. */
@@ -135,6 +140,18 @@ static bool has_room(const fuser *f, const group *p, tt_node n) {
   return results + tt_nod(f->g, n)->n_out - 1 <= TT_MAX_OUT;
 }
 
+/* Whether n may be the step above the last one found. */
+static bool can_step(const fuser *f, const group *p, tt_node n) {
+  return n != TT_NONE && !read_aside(f, p, n) && !attrs_clash(f, p, n) && may_sink(f, p, n) && has_room(f, p, n);
+}
+
+static void add_step(const fuser *f, group *p, tt_node n) {
+  int64_t first, last;
+  p->step[p->n_steps] = n;
+  p->chained[p->n_steps++] = 0;
+  p->keep[p->n_steps - 1] = other_uses(f, p, tt_nod(f->g, n)->out[0], false, &first, &last);
+}
+
 /* The chain of ops that ends in x, as far up as it goes. */
 static void find_steps(const fuser *f, group *p) {
   tt_node n = step_of(f, p->x);
@@ -142,16 +159,11 @@ static void find_steps(const fuser *f, group *p) {
   add_step(f, p, n);
   while (p->n_steps < TT_FUSED_STEPS) {
     const tt_node_data *d = tt_nod(f->g, n);
-    int ways = (tt_ops[d->op].flags & TT_COMM) ? 2 : 1, way = 0;
-    tt_node up = TT_NONE;
-    for (; way < ways; way++) {
-      up = step_of(f, d->in[way]);
-      if (up != TT_NONE && !attrs_clash(f, p, up) && may_sink(f, p, up) && has_room(f, p, up)) break;
-    }
-    if (way == ways) return;
-    p->chained[p->n_steps - 1] = way;
-    add_step(f, p, up);
-    n = up;
+    int ways = (tt_ops[d->op].flags & TT_COMM) ? 2 : 1, *way = &p->chained[p->n_steps - 1];
+    while (*way < ways && !can_step(f, p, step_of(f, d->in[*way]))) ++*way;
+    if (*way == ways) return;
+    n = step_of(f, d->in[*way]);
+    add_step(f, p, n);
   }
 }
 
@@ -163,11 +175,19 @@ static bool takes(const fuser *f, tt_node n) {
          tt_val(f->g, f->root[d->in[0]])->kind != TT_VALUE_VAR;
 }
 
+/* Its operand rng; TT_NONE. */
+static tt_value rng_of(const fuser *f, tt_node quantizer) {
+  return quantizer == TT_NONE || tt_nod(f->g, quantizer)->n_in < 2 ? TT_NONE : tt_nod(f->g, quantizer)->in[1];
+}
+
+/* One for each form. Both draw from the group's only rng, if they do. */
 static void find_quantizers(const fuser *f, group *p) {
   TT_FOR_NODES(f->g, n) {
     if (!takes(f, n) || f->root[tt_nod(f->g, n)->in[0]] != p->x) continue;
-    tt_node *slot = tt_node_int(f->g, n, TT_A_TRANSPOSED) ? &p->across : &p->along;
-    if (*slot == TT_NONE) *slot = n;
+    bool across = tt_node_int(f->g, n, TT_A_TRANSPOSED);
+    tt_node *slot = across ? &p->across : &p->along;
+    tt_value mine = rng_of(f, n), other = rng_of(f, across ? p->along : p->across);
+    if (*slot == TT_NONE && (mine == TT_NONE || other == TT_NONE || mine == other)) *slot = n;
   }
 }
 
@@ -226,8 +246,8 @@ static void put_step(const fuser *f, const group *p, int i, parts *q) {
 static void put_quantizer(const fuser *f, tt_node n, tt_attr_id spec, tt_attr_id tensor, tt_value *rng, parts *q) {
   if (n == TT_NONE) return;
   q->attr[q->n_attrs++] = tt_attr_qspec(spec, tt_node_qspec(f->g, n, TT_A_Q));
-  if (tt_nod(f->g, n)->n_in < 2) return;
-  *rng = tt_nod(f->g, n)->in[1];
+  if (rng_of(f, n) == TT_NONE) return;
+  *rng = rng_of(f, n);
   q->attr[q->n_attrs++] = tt_attr_int(tensor, tt_node_int(f->g, n, TT_A_TENSOR));
 }
 
