@@ -84,6 +84,7 @@ static double traffic(const recompute *r, tt_node n) {
 
 typedef struct price {
   double traffic, macs; /* both in bytes */
+  double most;          /* that the traffic may be: ends the search, which takes a shared operand anew for each of its readers */
   int products;
 } price;
 
@@ -108,7 +109,7 @@ static bool can_remake(const recompute *r, tt_value v, int64_t at, price *p) {
   p->products += product;
   p->traffic += traffic(r, n);
   p->macs += w.mx * BYTES_A_MX_MAC + w.f32 * BYTES_A_F32_MAC;
-  if (p->products > MOST_PRODUCTS) return false;
+  if (p->products > MOST_PRODUCTS || p->traffic > p->most) return false;
   for (int i = 0; i < d->n_in; i++)
     if (!at_hand(r, d->in[i], at, p)) return false;
   return true;
@@ -157,11 +158,12 @@ static uint32_t cheapest(const recompute *r, int64_t at) {
   uint32_t found = TT_NONE;
   for (uint32_t i = 0; i < r->l.count; i++) {
     const span *s = &r->spans[i];
-    price p = {0};
+    double bytes = (double)r->l.buffers[i].bytes;
+    price p = {.most = WORTH * bytes};
     if (s->refused || s->remade || s->first_back == INT64_MAX || at <= s->last || at >= s->first_back) continue;
     if (!can_remake(r, r->l.buffers[i].root, s->first_back, &p)) continue;
-    double bytes = (double)r->l.buffers[i].bytes, cost = (p.traffic + p.macs) / bytes;
-    if (p.traffic / bytes > WORTH || cost >= best) continue;
+    double cost = (p.traffic + p.macs) / bytes;
+    if (cost >= best) continue;
     best = cost;
     found = i;
   }
