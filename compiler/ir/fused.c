@@ -40,6 +40,8 @@ const char *tt_fused_read(int n_attrs, const tt_attr *attrs, tt_fused *f) {
   if (q) f->q = q->as.q;
   if (q_t) f->q_t = q_t->as.q;
   if (!f->q.on && !f->q_t.on) return "neither 'q' nor 'q_t' says how to quantize";
+  if (f->q.on && (fault = tt_qspec_fault(f->q))) return fault;
+  if (f->q_t.on && (fault = tt_qspec_fault(f->q_t))) return fault;
   if (f->q.rounding == TT_EMA || f->q_t.rounding == TT_EMA) return "ema rounding is of weights, which nothing computes";
   if (f->q.format >= TT_MX_FORMATS || f->q_t.format >= TT_MX_FORMATS) return "a scale of the whole tensor is known too late";
   if (colsum && colsum->as.i && !f->q.on) return "attribute 'colsum' needs 'q', whose columns it sums";
