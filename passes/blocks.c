@@ -29,8 +29,8 @@ static tt_value branch_start(const tt_graph *g, tt_value v, const bool *anc) {
   return TT_NONE;
 }
 
-/* A linear layer, before lower_mx or after it. */
-static bool is_linear(const tt_node_data *d) { return d->op == TT_OP_LINEAR || d->op == TT_OP_MX_GEMM; }
+/* A linear layer, before lower_mx or after it: a product whose weight can be its operand 1 alone. */
+static bool is_linear(const tt_node_data *d) { return (tt_ops[d->op].flags & (TT_WEIGHT0 | TT_WEIGHT1)) == TT_WEIGHT1; }
 
 /* Marks the linears between `start` and the value whose ancestors are `anc`: one branch, which ends at the add `end`. */
 static void mark_between(const tt_graph *g, tt_node end, tt_value start, const bool *anc, bool *desc, tt_blocks *b) {

@@ -88,3 +88,10 @@ uint64_t *tt_live_bytes(const tt_liveness *l, tt_arena *arena) {
   for (int64_t i = 1; i < l->n_nodes + 2; i++) live[i] += live[i - 1];
   return live;
 }
+
+int64_t tt_live_peak(const uint64_t *live, int64_t n_nodes) {
+  int64_t at = -1;
+  for (int64_t i = 0; i <= n_nodes; i++)
+    if (live[i + 1] > live[at + 1]) at = i;
+  return at;
+}

@@ -31,4 +31,6 @@ void tt_liveness_share(const tt_graph *g, tt_liveness *l);
 static inline bool tt_live_together(const tt_buffer *a, const tt_buffer *b) { return a->begin <= b->end && b->begin <= a->end; }
 /* [n_nodes + 2]: bytes live at position i - 1, each host counted once. */
 uint64_t *tt_live_bytes(const tt_liveness *l, tt_arena *arena);
+/* The first position where most is live. */
+int64_t tt_live_peak(const uint64_t *live, int64_t n_nodes);
 #endif

@@ -212,9 +212,7 @@ uint64_t tt_plan_peak_bytes(const tt_graph *g) {
   tt_liveness l = tt_liveness_of(g, scratch);
   tt_liveness_share(g, &l);
   const uint64_t *live = tt_live_bytes(&l, scratch);
-  uint64_t peak = 0;
-  for (int64_t i = 0; i < l.n_nodes + 2; i++)
-    if (live[i] > peak) peak = live[i];
+  uint64_t peak = live[tt_live_peak(live, l.n_nodes) + 1];
   tt_arena_destroy(scratch);
   return peak;
 }

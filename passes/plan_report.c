@@ -15,13 +15,6 @@ typedef struct kind {
   uint64_t bytes;
 } kind;
 
-static int64_t peak_position(const uint64_t *live, int64_t n_nodes) {
-  int64_t at = -1;
-  for (int64_t i = 0; i <= n_nodes; i++)
-    if (live[i + 1] > live[at + 1]) at = i;
-  return at;
-}
-
 static const char *op_name(const tt_graph *g, tt_node n, const char *otherwise) {
   return n == TT_NONE ? otherwise : tt_ops[tt_nod(g, n)->op].name;
 }
@@ -85,7 +78,7 @@ void tt_plan_report(const tt_graph *g, tt_strbuf *out) {
   tt_liveness_share(g, &l);
   const uint64_t *live = tt_live_bytes(&l, scratch);
   const tt_node *order = order_of(g, l.n_nodes, scratch);
-  int64_t at = peak_position(live, l.n_nodes);
+  int64_t at = tt_live_peak(live, l.n_nodes);
   tt_node n = at < 0 ? TT_NONE : order[at];
   const char *where = n == TT_NONE || !tt_nod(g, n)->loc.node ? "" : tt_nod(g, n)->loc.node;
   tt_strbuf_printf(out, "graph %s: arena %.2f MiB, most live at once %.2f MiB, at %s%s%s\n", g->name,

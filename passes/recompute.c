@@ -145,13 +145,6 @@ static void remake(recompute *r, uint32_t i) {
   for (int k = 0; k < d->n_in; k++) demand(r, d->in[k], at);
 }
 
-static int64_t peak_of(const recompute *r) {
-  int64_t at = -1;
-  for (int64_t i = 0; i <= r->l.n_nodes; i++)
-    if (r->live[i + 1] > r->live[at + 1]) at = i;
-  return at;
-}
-
 /* The buffer that is idle at `at` and costs least for its size; TT_NONE. */
 static uint32_t cheapest(const recompute *r, int64_t at) {
   double best = INFINITY;
@@ -177,14 +170,14 @@ static bool choose(recompute *r, tt_arena *scratch) {
   uint64_t *live = TT_NEW_N(scratch, uint64_t, n_live);
   bool any = false;
   for (;;) {
-    int64_t at = peak_of(r);
+    int64_t at = tt_live_peak(r->live, r->l.n_nodes);
     uint64_t peak = r->live[at + 1];
     uint32_t i = cheapest(r, at);
     if (i == TT_NONE) return any;
     memcpy(spans, r->spans, sizeof *spans * r->l.count);
     memcpy(live, r->live, sizeof *live * n_live);
     remake(r, i);
-    if (r->live[peak_of(r) + 1] + r->l.buffers[i].bytes / 2 <= peak) {
+    if (r->live[tt_live_peak(r->live, r->l.n_nodes) + 1] + r->l.buffers[i].bytes / 2 <= peak) {
       any = true;
       continue;
     }
