@@ -47,13 +47,17 @@ bool cg_has_feature(const char *features, const char *name) {
   return on;
 }
 
+/* Length of a sign and the name behind it. Names may have a '-' inside (amx-tile), so that as a sign it begins the list or
+ * follows a comma. */
+static size_t feature_length(const char *p) { return *p ? 1 + strcspn(p + 1, "+,") : 0; }
+
 /* Appends "+avxvnni+x" or "+avxvnni,-x" to the features as LLVM wants them. */
 static const char *add_features(tt_arena *arena, const char *base, const char *more) {
   tt_strbuf sb = {0};
   tt_strbuf_printf(&sb, "%s", base);
   for (const char *p = more; *p;) {
     if (*p == ',') p++;
-    size_t n = 1 + strcspn(p + 1, "+-,");
+    size_t n = feature_length(p);
     tt_strbuf_printf(&sb, "%s%.*s", sb.count ? "," : "", (int)n, p);
     p += n;
   }
@@ -82,6 +86,41 @@ static bool by_level(cg_target *t, tt_arena *arena, const char *s) {
   return false;
 }
 
+/* Whether the list has the name of n bytes, on or off. */
+static bool names_feature(const char *features, const char *name, size_t n) {
+  for (const char *p = features; *p; p += strcspn(p, ","), p += *p == ',')
+    if (strcspn(p + 1, ",") == n && strncmp(p + 1, name, n) == 0) return true;
+  return false;
+}
+
+/* Whether the n bytes at p are a sign and the name of a feature; `known` NULL: any name may be. */
+static bool feature_ok(const cg_target *t, const char *p, size_t n, const char *known, tt_diag *diag) {
+  if (n < 2 || (*p != '+' && *p != '-'))
+    tt_error(diag, (tt_loc){0}, "target '%s': '%.*s' is no feature; write +NAME or ,-NAME", t->name, (int)n, p);
+  else if (known && !names_feature(known, p + 1, n - 1))
+    tt_error(diag, (tt_loc){0}, "target '%s': %s has no feature '%.*s'; write LLVM's name of it (as are %s)", t->name,
+             t->family->arch, (int)(n - 1), p + 1, t->family->examples);
+  else
+    return true;
+  return false;
+}
+
+/* Features that the user wrote: LLVM would take an unknown one and say nothing that stops us. */
+static bool features_ok(const cg_target *t, tt_diag *diag) {
+  const char *colon = strchr(t->name, ':');
+  if (!colon) return true;
+  char *known = t->family->host && t->family->examples ? LLVMGetHostCPUFeatures() : NULL;
+  bool ok = true;
+  for (const char *p = colon + 1 + strcspn(colon + 1, "+-,"); *p && ok;) {
+    p += *p == ',';
+    size_t n = feature_length(p);
+    ok = feature_ok(t, p, n, known, diag);
+    p += n;
+  }
+  LLVMDisposeMessage(known);
+  return ok;
+}
+
 static bool find(cg_target *t, const char *spec, tt_arena *arena) {
   const char *colon = strchr(spec, ':');
   if (is_triple(spec)) {
@@ -107,6 +146,7 @@ const cg_target *cg_target_find(const char *spec, tt_arena *arena, tt_diag *diag
                "unknown target '%s'; use cpu, cpu:LEVEL, cpu:LEVEL+FEATURE, aarch64 or a triple (`tetrac list targets`)", spec);
     return NULL;
   }
+  if (!features_ok(t, diag)) return NULL;
   if (t->family->fill(t)) return t;
   tt_error(diag, (tt_loc){0}, "target '%s' has no %s, which generated code needs", spec, t->family->needs);
   return NULL;

@@ -17,7 +17,8 @@ static cg_val half(cg_ctx *c, cg_val v, int which) {
   return LLVMBuildShuffleVector(c->b, v, LLVMGetPoison(LLVMTypeOf(v)), LLVMConstVector(lanes, 8), "");
 }
 
-/* Products of 8 bytes fit 16 bits, and so does a pair of them: codes are at most 64 (E3M0). */
+/* Products of 8 bytes fit 16 bits, and so does a pair of them: integers are at most 96, E2M1's 12 shifted up by 3 (E3M0's reach
+ * 64), and 2 * 96 * 96 < 2^15. INT4's are u8 codes of at most 15. */
 static cg_val dot_smull(cg_ctx *c, cg_val acc, cg_val a, cg_val b) {
   cg_type h = cg_vec(c, c->i16, 8);
   cg_val x = cg_bits(c, a, bytes16(c)), y = cg_bits(c, b, bytes16(c)), product[2];

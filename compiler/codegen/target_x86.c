@@ -12,7 +12,8 @@ static cg_val dot_vnni(cg_ctx *c, cg_val acc, cg_val a, cg_val b) {
 }
 
 /* vpmaddubsw adds pairs in int16: exact here, because MX operands are doubled E2M1 codes shifted up by one bit, u8 <= 48 and
- * |s8| <= 24, or quadrupled E3M0 ones, u8 <= 128 and |s8| <= 64 (KERNELS.md). vpmaddwd with ones widens. */
+ * |s8| <= 24, or quadrupled E3M0 ones, u8 <= 128 and |s8| <= 64, and a pair is at most 2 * 128 * 64 < 2^15. vpmaddwd with ones
+ * widens. */
 static cg_val madd_narrow(cg_ctx *c, cg_val acc, cg_val a, cg_val b) {
   int n = c->target->vector_bytes;
   cg_type bytes = cg_vec(c, c->i8, n), halves = cg_vec(c, c->i16, n / 2);
@@ -116,6 +117,7 @@ const cg_family cg_family_x86 = {.arch = "x86_64",
                                  .fill = fill,
                                  .init = init,
                                  .refused = refused,
+                                 .examples = "avxvnni, avx512bf16, amx-int8",
 #if defined(__x86_64__)
                                  .host = true
 #endif

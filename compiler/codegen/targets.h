@@ -18,6 +18,7 @@ typedef struct cg_family {
   void (*init)(void);     /* LLVM's parts */
   const char *(*refused)(void); /* "-feature,..." that this machine has and its system does not let us use, or "" */
   bool host;              /* this compiler runs on it */
+  const char *examples;   /* names of features, where LLVM's list of a host's has those that are off, too: it is all there are */
 } cg_family;
 extern const cg_family cg_family_x86, cg_family_aarch64;
 

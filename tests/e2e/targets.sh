@@ -13,4 +13,16 @@ undefined=$(nm -u "$work/m.o" | awk '{print $2}' | grep -vE '^(trt_parallel|memc
 [ -z "$undefined" ] || { echo "FAIL: generated code calls $undefined"; exit 1; }
 expect 1 "$tetrac" compile "$work/m.onnx" --target cpu:v17 -o "$work/t"
 says "v17"
+expect 1 "$tetrac" compile "$work/m.onnx" --target cpu:v3, -o "$work/t"
+says "is no feature; write +NAME"
+expect 1 "$tetrac" compile "$work/m.onnx" --target cpu:v3+ -o "$work/t"
+says "is no feature; write +NAME"
+expect 1 "$tetrac" compile "$work/m.onnx" --target cpu:v3,-fma,nosuch -o "$work/t"
+says "'nosuch' is no feature"
+if [ "$(uname -m)" = x86_64 ]; then
+  expect 1 "$tetrac" compile "$work/m.onnx" --target cpu:v3+avxvnnix -o "$work/t"
+  says "x86_64 has no feature 'avxvnnix'"
+  "$tetrac" compile "$work/m.onnx" --batch 4 --quiet --target cpu:v4+amx-tile+amx-int8 --emit asm -o "$work/amx.s"
+  grep -q tdpbusd "$work/amx.s" || { echo "FAIL: amx-tile and amx-int8 give no tdpbusd"; exit 1; }
+fi
 echo "PASS targets"
