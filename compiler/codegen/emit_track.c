@@ -5,7 +5,7 @@
 #include "compiler/codegen/mx_lanes.h"
 #include "compiler/codegen/rows.h"
 
-enum { CODES = 8, SCALES = 256 };
+enum { CODES = 8, SCALES = 256, SCALE_NAN = 255 };
 
 /* Elements of the operand that this task looks at, as i64: they may differ. */
 static cg_val task_count(cg_kernel *k) {
@@ -182,7 +182,8 @@ static cells cells_of(tt_format format) {
   return z;
 }
 
-/* Outside its own cell a distance is negative, so the largest over all cells is the one that counts. */
+/* Outside its own cell a distance is negative, so the largest over all cells is the one that counts. NaN stays NaN, which
+ * comparisons drop. */
 static cg_val confidence(cg_ctx *c, const cells *z, cg_val y) {
   cg_val best = NULL;
   for (int i = 0; i < 8; i++) {
@@ -191,7 +192,7 @@ static cg_val confidence(cg_ctx *c, const cells *z, cg_val y) {
     d = cg_mul(c, d, cg_vf(c, 1 / z->half[i]));
     best = best ? cg_max(c, best, d) : d;
   }
-  return cg_min(c, best, cg_vf(c, 1));
+  return cg_select(c, cg_fcmp(c, LLVMRealUNO, y, y), y, cg_min(c, best, cg_vf(c, 1)));
 }
 
 /* The block of n (NULL: 32) elements from index `at` on. */
@@ -210,6 +211,7 @@ static void confidence_block(cg_kernel *k, const cells *z, cg_val at, cg_val n) 
   snprintf(name, sizeof name, "llvm.vector.reduce.umax.v%di32", c->W);
   cg_val scale = cg_splat(c, cg_mx_scale(c, q, cg_call(c, name, c->i32, 1, &max)), c->W);
   cg_val inverse = cg_bits(c, cg_shl(c, cg_sub(c, cg_vi(c, 254), scale), cg_vi(c, 23)), c->vf);
+  inverse = cg_select(c, cg_icmp(c, LLVMIntEQ, scale, cg_vi(c, SCALE_NAN)), cg_vf(c, (double)NAN), inverse);
   for (int v = 0; v < count; v++) {
     cg_val y = cg_mul(c, cg_bits(c, bits[v], c->vf), inverse);
     cg_store_n(c, confidence(c, z, y), cg_addr(c, c->f32, cg_gep(c, c->f32, cg_out(k, 0), at), v * c->W), left[v]);

@@ -29,9 +29,10 @@ void tt_eval_arg_max(tt_eval_ctx *c) {
   }
 }
 
-/* y >= 0 in units of the scale. */
+/* y >= 0 in units of the scale, or NaN. */
 static double confidence(tt_format format, double y) {
   double below = 0, value = 0;
+  if (isnan(y)) return y;
   for (unsigned code = 0; code < 7; code++) {
     double next = format == TT_INT4 ? code + 1 : (double)tt_mx_code_value(format, code + 1), above = (value + next) / 2;
     if (y <= above) return code ? fmin(y - below, above - y) / ((above - below) / 2) : (above - y) / above;

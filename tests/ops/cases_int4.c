@@ -88,6 +88,12 @@ static void instruments(sweep *s) {
   double *v = latent(s, 70, 33, 0.37);
   sweep_data(s, sweep_f32(2, 70, 33), v);
   sweep_op(s, TT_OP_MX_CONFIDENCE, 1, &q, 1e-6);
+  for (int i = 0; i < 2; i++) { /* one NaN or Inf: the scale is NaN and nothing is known */
+    sweep_begin(s);
+    v[777] = i ? -INFINITY : NAN;
+    sweep_data(s, sweep_f32(2, 70, 33), v);
+    sweep_op(s, TT_OP_MX_CONFIDENCE, 1, &q, 1e-6);
+  }
   sweep_begin(s);
   sweep_in(s, tt_type_mx(TT_INT4, 7, 40), 90, 150);
   sweep_in(s, tt_type_mx(TT_E2M1, 7, 40), 90, 150);

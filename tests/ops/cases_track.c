@@ -21,7 +21,8 @@ static void arg_max(sweep *s) {
   sweep_op(s, TT_OP_ARG_MAX, 0, NULL, 0);
 }
 
-static void confidence(sweep *s, tt_format format, tt_scale_rule scale, int rows, int cols) {
+/* `special`, NaN or Inf, in some blocks (0: none): where it is, nothing is known. */
+static void confidence(sweep *s, tt_format format, tt_scale_rule scale, int rows, int cols, double special) {
   tt_qspec q = {true, (uint8_t)format, (uint8_t)scale, TT_NEAREST, TT_DIRECT};
   tt_attr a = tt_attr_qspec(TT_A_Q, q);
   double *v = TT_NEW_N(s->target_arena, double, rows * cols);
@@ -30,6 +31,7 @@ static void confidence(sweep *s, tt_format format, tt_scale_rule scale, int rows
     if (i % 5 == 0) x = floor(x * 4) / 4; /* grid values and thresholds among them */
     v[i] = (double)(float)(i / 64 % 7 == 0 ? 0 : ldexp(x, i / cols % 40 - 20));
   }
+  if (special) v[rows * cols - 1] = NAN, v[3 * cols + 1] = special, v[5 * cols] = -special;
   sweep_begin(s);
   sweep_data(s, sweep_f32(2, rows, cols), v);
   sweep_op(s, TT_OP_MX_CONFIDENCE, 1, &a, 1e-6);
@@ -42,8 +44,10 @@ void sweep_track(sweep *s) {
   arg_max(s);
   for (int f = 0; f < TT_MX_FORMATS; f++)
     for (int scale = 0; scale < TT_MX_SCALES; scale++) {
-      confidence(s, (tt_format)f, (tt_scale_rule)scale, 40, 33);
-      confidence(s, (tt_format)f, (tt_scale_rule)scale, 64, 96);
+      confidence(s, (tt_format)f, (tt_scale_rule)scale, 40, 33, 0);
+      confidence(s, (tt_format)f, (tt_scale_rule)scale, 64, 96, 0);
+      confidence(s, (tt_format)f, (tt_scale_rule)scale, 7, 65, NAN);
+      confidence(s, (tt_format)f, (tt_scale_rule)scale, 7, 65, INFINITY);
     }
   sweep_begin(s);
   sweep_in(s, tt_type_mx(TT_E2M1, 7, 40), 90, 150);
