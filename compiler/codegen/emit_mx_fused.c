@@ -35,7 +35,7 @@ static bool any_unkept(const tt_fused *f) {
   return any;
 }
 /* Results of a step behind its first that are sums over rows: those without a dimension for them. */
-static bool sums_rows(tt_op op) { return cg_emit_table[op] == cg_emit_table[TT_OP_LAYERNORM_GRAD]; }
+static bool sums_rows(tt_op op) { return op == TT_OP_LAYERNORM_GRAD; }
 
 static int64_t sums_width(const tt_fused *f, int64_t D) {
   int64_t width = f->colsum >= 0 ? tt_mx_blocks(D) * BLOCK : 0;
@@ -68,8 +68,10 @@ static void run_steps(const sweep *s, cg_val r, cg_val group) {
       cg_elementwise_row(&o);
     else if (sums_rows(step->op))
       cg_layernorm_grad_row(&o);
-    else
+    else {
+      TT_ASSERT(step->op == TT_OP_LAYERNORM); /* any other STEP needs a row function of its own */
       cg_layernorm_row(&o);
+    }
     if (sums_rows(step->op)) sums = cg_gep(c, c->f32, sums, cg_i64(c, extra * s->D));
     from = to;
   }
