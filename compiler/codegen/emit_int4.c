@@ -274,10 +274,9 @@ static cg_val packed_bytes(const void *u, cg_val pair) {
   return cg_or(c, codes[0], cg_shl(c, codes[1], cg_vi(c, 4)));
 }
 
-/* The scale of operand `index`, an f32. */
-static cg_val scale_of(cg_kernel *k, int index) {
-  return cg_load(k->c, k->c->f32,
-                 cg_addr(k->c, k->c->i8, cg_in(k, index), (int64_t)tt_mx_scale_offset(cg_in_type(k->x, index))), 4);
+cg_val cg_int4_scale_of(cg_kernel *k, int index) {
+  cg_val at = cg_addr(k->c, k->c->i8, cg_in(k, index), (int64_t)tt_mx_scale_offset(cg_in_type(k->x, index)));
+  return cg_load(k->c, k->c->f32, at, 4);
 }
 
 /* int4 [R,K] -> int4 [K,R] */
@@ -288,7 +287,7 @@ static void transpose(cg_kernel *k, const tt_type *from, int64_t grain) {
   packed s = {.c = c, .stride = nb * (TT_MX_BLOCK / 2)};
   cg_if first;
   cg_if_begin(c, &first, cg_icmp(c, LLVMIntEQ, k->task, cg_i64(c, 0)));
-  cg_store(c, scale_of(k, 0), cg_addr(c, c->i8, t.codes, (int64_t)tt_mx_scale_offset(cg_out_type(k->x, 0))), 4);
+  cg_store(c, cg_int4_scale_of(k, 0), cg_addr(c, c->i8, t.codes, (int64_t)tt_mx_scale_offset(cg_out_type(k->x, 0))), 4);
   cg_if_end(&first);
   cg_range r = cg_task_range(k, t.nb, grain);
   cg_loop b, kb;
@@ -331,7 +330,7 @@ bool cg_int4_dequantize(cg_node *x) {
   cg_kernel *k = cg_kernel_begin(x, "");
   if (k) {
     cg_ctx *c = k->c;
-    cg_val saved = c->target->denormals_keep(c), scale = cg_splat(c, scale_of(k, 0), c->W);
+    cg_val saved = c->target->denormals_keep(c), scale = cg_splat(c, cg_int4_scale_of(k, 0), c->W);
     cg_range r = cg_task_range(k, R, grain);
     cg_loop row, b;
     cg_loop_begin(c, &row, r.begin, r.end, 1, 0, NULL);
@@ -389,7 +388,7 @@ bool cg_int4_colsum(cg_node *x) {
   k = cg_kernel_begin(x, "sum");
   if (k) {
     cg_ctx *c = k->c;
-    cg_val saved = c->target->denormals_keep(c), work = cg_work(k, 0, bytes), scale = cg_splat(c, scale_of(k, 0), c->W);
+    cg_val saved = c->target->denormals_keep(c), work = cg_work(k, 0, bytes), scale = cg_splat(c, cg_int4_scale_of(k, 0), c->W);
     cg_loop col, run;
     cg_loop_begin(c, &col, cg_i64(c, 0), cg_i64(c, K), c->W, 0, NULL);
     cg_loop_begin(c, &run, cg_i64(c, 0), cg_i64(c, runs), 1, 1, (cg_val[]){cg_vi(c, 0)});

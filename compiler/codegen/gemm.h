@@ -18,6 +18,8 @@ void cg_shared_call(cg_ctx *c, cg_val fn, int n, cg_val *args);
 
 cg_val cg_gep_bytes(cg_ctx *c, cg_val base, cg_val offset);
 cg_val cg_addr(cg_ctx *c, cg_type elem, cg_val base, int64_t index); /* constant index */
+/* The same address, which the optimizer cannot follow: what is there stays in memory and is loaded again. */
+cg_val cg_opaque(cg_ctx *c, cg_val p);
 
 /* A constant row of zeros, CG_ZEROS floats. */
 enum { CG_ZEROS = 64 };

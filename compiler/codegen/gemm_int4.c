@@ -269,11 +269,6 @@ static void emit_task(product *p) {
   cg_loop_end(&chunk, NULL);
 }
 
-static cg_val scale_of(cg_kernel *k, int index) {
-  cg_val at = cg_addr(k->c, k->c->i8, cg_in(k, index), (int64_t)tt_mx_scale_offset(cg_in_type(k->x, index)));
-  return cg_load(k->c, k->c->f32, at, 4);
-}
-
 bool cg_int4_gemm(cg_node *x) {
   const tt_type *a = cg_in_type(x, 0), *b = cg_in_type(x, 1);
   TT_ASSERT(a->format == TT_INT4 && b->format == TT_INT4);
@@ -286,7 +281,7 @@ bool cg_int4_gemm(cg_node *x) {
     cg_ctx *c = p.k->c;
     p.base = cg_scratch(p.k, 0, (uint64_t)p.s.bytes);
     cg_val saved = c->target->denormals_keep(c);
-    p.scale = cg_mul(c, scale_of(p.k, 0), scale_of(p.k, 1));
+    p.scale = cg_mul(c, cg_int4_scale_of(p.k, 0), cg_int4_scale_of(p.k, 1));
     emit_task(&p);
     c->target->denormals_restore(c, saved);
     cg_kernel_end(p.k);

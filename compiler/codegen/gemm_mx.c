@@ -7,7 +7,7 @@
  * The order of the 32 elements inside a block is free as long as both sides agree; a packed byte holds elements 2j and
  * 2j+1, so the low nibbles of a block's 16 bytes come first, then the high ones: no nibble is ever moved.
  *
- * Magic exponents (KERNELS.md): integer accumulators start at bits(1.5 * 2^23 * 2^eB) - offset * sum(b); after the dot
+ * Magic exponents: integer accumulators start at bits(1.5 * 2^23 * 2^eB) - offset * sum(b); after the dot
  * product of a block their bits, read as float32, are 2^eB * (1.5 * 2^23 + dot), from which one subtraction leaves
  * 2^eB * dot exactly. The scale of A, which also takes the factor of the doubled codes, multiplies that: the first block
  * of a pair by a product, exact, the second by an FMA, which is the one rounding of the pair's sum. That holds while no
@@ -33,7 +33,6 @@ int cg_mx_code_bits(const cg_mx_shape *s) { return format_bits(s->fa) + format_b
 int cg_mx_integer(uint8_t format, int code) {
   return (int)(tt_mx_code_value((tt_format)format, (unsigned)code) * (float)(1 << format_bits(format)));
 }
-int cg_mx_offset(const cg_mx_shape *s) { return s->offset; }
 int cg_mx_shift_a(const cg_mx_shape *s) { return s->fa == TT_E2M1 ? s->room_a : 0; }
 int cg_mx_shift_b(const cg_mx_shape *s) { return s->fb == TT_E2M1 ? s->room_b : 0; }
 
@@ -131,14 +130,6 @@ static void move_sums(tile *t, bool in, cg_val whole) {
   cg_if_end(&f);
 }
 
-/* The same address, which the optimizer cannot see: keeps the float sums and a pair's first products in memory. With the
- * integers they do not fit 32 registers, and loads and stores cost nothing beside the dot products. */
-static cg_val opaque(cg_ctx *c, cg_val p) {
-  cg_type type = LLVMFunctionType(c->ptr, &c->ptr, 1, 0);
-  cg_val identity = LLVMGetInlineAsm(type, "", 0, "=r,0", 4, 1, 0, LLVMInlineAsmDialectATT, 0);
-  return LLVMBuildCall2(c->b, type, identity, &p, 1, "");
-}
-
 typedef cg_val dot_fn(cg_ctx *c, cg_val acc, cg_val a, cg_val b);
 
 /* Integer dot products of the tile's rows with `blocks` blocks of the panel from `k` on, added to acc[i*nv+v]. A loop over
@@ -172,7 +163,7 @@ static void narrow_dots(tile *t, cg_val k, int blocks, cg_val init, cg_val *acc)
   int nv = (int)t->s->nr / c->W, n = t->s->mr * nv;
   cg_type halves = cg_vec(c, c->i16, 2 * c->W);
   for (int b = 0; b < blocks; b++) {
-    cg_val part[64], rest = opaque(c, cg_addr(c, c->vf, t->sums, n));
+    cg_val part[64], rest = cg_opaque(c, cg_addr(c, c->vf, t->sums, n));
     for (int i = 0; i < n; i++) part[i] = LLVMConstNull(halves);
     add_dots(t, cg_add(c, k, cg_i64(c, b)), 1, c->target->dot_narrow, part);
     for (int i = 0; i < n; i++) {
@@ -220,13 +211,13 @@ static cg_val a_scale(tile *t, cg_val k, int row) {
 static void split_pair(tile *t, cg_val k, cg_val sums) {
   cg_ctx *c = t->c;
   int nv = (int)t->s->nr / c->W, n = t->s->mr * nv;
-  cg_val acc[64], first = opaque(c, cg_addr(c, c->vf, sums, n));
+  cg_val acc[64], first = cg_opaque(c, cg_addr(c, c->vf, sums, n));
   block_dots(t, k, 1, block_init(t, k), acc);
   for (int i = 0; i < n; i++)
     cg_store(c, cg_mul(c, exact_product(t, k, acc[i], i % nv), a_scale(t, k, i / nv)), cg_addr(c, c->vf, first, i), 64);
   k = cg_add(c, k, cg_i64(c, 1));
   block_dots(t, k, 1, block_init(t, k), acc);
-  sums = opaque(c, sums);
+  sums = cg_opaque(c, sums);
   for (int i = 0; i < n; i++) {
     cg_val at = cg_addr(c, c->vf, sums, i), first_product = cg_load(c, c->vf, cg_addr(c, c->vf, sums, n + i), 64);
     cg_val both = cg_fma(c, exact_product(t, k, acc[i], i % nv), a_scale(t, k, i / nv), first_product);
@@ -240,7 +231,7 @@ static void shared_pair(tile *t, cg_val k, cg_val sums) {
   int nv = (int)t->s->nr / c->W, n = t->s->mr * nv;
   cg_val acc[64];
   block_dots(t, k, 2, pair_init(t, k), acc);
-  sums = opaque(c, sums);
+  sums = cg_opaque(c, sums);
   for (int i = 0; i < n; i++) {
     cg_val at = cg_addr(c, c->vf, sums, i), old = cg_load(c, c->vf, at, 64);
     cg_store(c, cg_fma(c, exact_product(t, k, acc[i], i % nv), a_scale(t, k, i / nv), old), at, 64);

@@ -42,13 +42,12 @@ cg_val cg_mx_panel(cg_ctx *c, const cg_mx_shape *s);
  * target's tile unit; out and src at that row, scales all in the fast range, `unequal` as in a range. */
 cg_val cg_mx_tall(cg_ctx *c, const cg_mx_shape *s);
 
-/* Scale byte of 1; a code times 2^bits is an integer, bits for both operands together; A's offset. */
+/* Scale byte of 1; a code times 2^bits is an integer, bits for both operands together. */
 enum { CG_MX_ONE = 127 };
 int cg_mx_integer(uint8_t format, int code);
 /* By how many bits codes may be shifted up to share the scale of the other block of their pair. */
 int cg_mx_shift_a(const cg_mx_shape *s);
 int cg_mx_shift_b(const cg_mx_shape *s);
 int cg_mx_code_bits(const cg_mx_shape *s);
-int cg_mx_offset(const cg_mx_shape *s);
 void cg_mx_name(char *name, size_t n, const char *what, const cg_mx_shape *s);
 #endif

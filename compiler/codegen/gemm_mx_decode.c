@@ -181,7 +181,7 @@ static void decode_a_codes(const decoder *d, cg_val row, cg_val from) {
   cg_val part[2], lanes[64], shift = a_shifts(d, b.i);
   split(c, cg_bits(c, packed, c->vi), &part[0], &part[1]);
   for (int h = 0; h < 2; h++)
-    part[h] = cg_bits(c, decode_shifted(c, part[h], d->s->fa, shift, cg_mx_shift_a(d->s), cg_mx_offset(d->s)), c->vf);
+    part[h] = cg_bits(c, decode_shifted(c, part[h], d->s->fa, shift, cg_mx_shift_a(d->s), d->s->offset), c->vf);
   for (int h = 0; h < 2; h++) {
     for (int i = 0; i < c->W; i++) {
       int dword = h * c->W + i, block = dword / 8, high = dword / 4 % 2;
@@ -283,7 +283,7 @@ static void finish_pair(const decoder *d, cg_val block, const cg_val *raw, cg_va
   for (int i = 0; i < 2; i++) own[i] = known_scale(d, blocks[i], raw[i], words + 4 * i);
   for (int i = 0; i < 2; i++) {
     scale[i] = share_scale(c, own[i], own[1 - i], cg_mx_shift_b(d->s), &shift);
-    sum[i] = cg_mul(c, store_codes(d, blocks[i], shift, words + 4 * i, first), cg_vi(c, cg_mx_offset(d->s)));
+    sum[i] = cg_mul(c, store_codes(d, blocks[i], shift, words + 4 * i, first), cg_vi(c, d->s->offset));
     magic = cg_or(c, cg_shl(c, cg_add(c, scale[i], cg_vi(c, 23)), cg_vi(c, 23)), cg_vi(c, 0x400000));
     cg_val init = cg_gep(c, c->i32, region(d, d->l.b_init), cg_mul(c, blocks[i], cg_i64(c, 2 * nr)));
     cg_store(c, cg_sub(c, magic, sum[i]), cg_gep(c, c->i32, init, first), 4);

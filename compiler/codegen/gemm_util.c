@@ -40,6 +40,12 @@ cg_val cg_addr(cg_ctx *c, cg_type elem, cg_val base, int64_t index) {
   return index ? cg_gep(c, elem, base, cg_i64(c, index)) : base;
 }
 
+cg_val cg_opaque(cg_ctx *c, cg_val p) {
+  cg_type type = LLVMFunctionType(c->ptr, &c->ptr, 1, 0);
+  cg_val identity = LLVMGetInlineAsm(type, "", 0, "=r,0", 4, 1, 0, LLVMInlineAsmDialectATT, 0);
+  return LLVMBuildCall2(c->b, type, identity, &p, 1, "");
+}
+
 cg_val cg_zeros(cg_ctx *c) {
   cg_val g = LLVMGetNamedGlobal(c->module, "cg.zeros");
   if (g) return g;

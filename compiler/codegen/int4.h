@@ -14,4 +14,6 @@ bool cg_int4_gemm(cg_node *x);
  * kernel launched later. The scale is an f32; denormals must be kept. */
 void cg_int4_launch_max(cg_node *x);
 cg_val cg_int4_scale(cg_kernel *k);
+/* The scale, f32, that packed operand `index` has. */
+cg_val cg_int4_scale_of(cg_kernel *k, int index);
 #endif

@@ -4,14 +4,10 @@
  * Operands of the arithmetic kernels are reloaded in every round from an address that the optimizer cannot follow, as a
  * micro kernel loads its panels: constant ones would let it drop part of a dot product made of several instructions. */
 #include "compiler/codegen/gemm.h"
+#include "compiler/codegen/probe.h"
 #include "compiler/codegen/state.h"
 
 enum { SUMS = 12, VARIED = 4, STREAMS = 8 };
-
-static cg_val opaque_pointer(cg_ctx *c, cg_val p) {
-  cg_type type = LLVMFunctionType(c->ptr, &c->ptr, 1, 0);
-  return LLVMBuildCall2(c->b, type, LLVMGetInlineAsm(type, "", 0, "=r,0", 4, 1, 0, LLVMInlineAsmDialectATT, 0), &p, 1, "");
-}
 
 /* The cheapest step of a dot product: in 16 bits where there is one. */
 static cg_val dot(cg_ctx *c, cg_val sum, cg_val a, cg_val b) {
@@ -25,7 +21,7 @@ static cg_val no_sum(cg_ctx *c, cg_peak_kind kind) {
 
 /* sums[i] op= data[i / VARIED] * data[VARIED + i % VARIED], vectors from the same few cache lines. */
 static void arithmetic_round(cg_ctx *c, cg_peak_kind kind, cg_val data, const cg_val *sums, cg_val *next) {
-  cg_val x[SUMS / VARIED], y[VARIED], p = opaque_pointer(c, data);
+  cg_val x[SUMS / VARIED], y[VARIED], p = cg_opaque(c, data);
   cg_type type = kind == CG_PEAK_FMA ? c->vf : c->vi;
   for (int i = 0; i < SUMS / VARIED; i++) x[i] = cg_load(c, type, cg_addr(c, type, p, i), 64);
   for (int i = 0; i < VARIED; i++) y[i] = cg_load(c, type, cg_addr(c, type, p, VARIED + i), 64);
@@ -68,6 +64,18 @@ static void tile_rounds(cg_ctx *c, cg_val rounds) {
   u->release(c);
 }
 
+int cg_peak_work(const cg_ctx *c, cg_peak_kind kind) {
+  if (kind == CG_PEAK_TILES) return CG_TILE_ACCS * CG_TILE_AS * 2 * 16 * 16 * 64;
+  return (kind == CG_PEAK_FMA ? 2 * SUMS : kind == CG_PEAK_DOT ? 8 * SUMS : 4 * STREAMS) * c->W;
+}
+
+void cg_peak_rounds(cg_ctx *c, cg_peak_kind kind, cg_val data, cg_val rounds, cg_val to) {
+  if (kind == CG_PEAK_TILES)
+    tile_rounds(c, rounds);
+  else
+    vector_rounds(c, kind, data, rounds, to);
+}
+
 /* imms[0] rounds on bufs[0]; a task of the reading kernel has a part of its own. */
 static void emit_kernel(cg_ctx *c, cg_peak_kind kind) {
   cg_val fn = LLVMAddFunction(c->module, "tetrac_peak", c->state->kernel_type);
@@ -77,10 +85,7 @@ static void emit_kernel(cg_ctx *c, cg_peak_kind kind) {
   cg_val bufs = cg_load(c, c->ptr, args, 8), imms = cg_load(c, c->ptr, cg_addr(c, c->ptr, args, 1), 8);
   cg_val data = cg_load(c, c->ptr, bufs, 8), rounds = cg_load(c, c->i64, imms, 8);
   if (kind == CG_PEAK_READ) data = cg_gep(c, c->vi, data, cg_mul(c, cg_mul(c, task, rounds), cg_i64(c, STREAMS)));
-  if (kind == CG_PEAK_TILES)
-    tile_rounds(c, rounds);
-  else
-    vector_rounds(c, kind, data, rounds, LLVMGetParam(fn, 2));
+  cg_peak_rounds(c, kind, data, rounds, LLVMGetParam(fn, 2));
   LLVMBuildRetVoid(c->b);
 }
 
@@ -94,8 +99,7 @@ bool cg_peak_open(cg_peak *p, cg_peak_kind kind, const cg_target *t, tt_arena *a
   size_t bytes;
   emit_kernel(c, kind);
   bool ok = cg_write(c, CG_OBJ, &object, &bytes);
-  int per_lane = kind == CG_PEAK_FMA ? 2 * SUMS : kind == CG_PEAK_DOT ? 8 * SUMS : 4 * STREAMS;
-  p->work = kind == CG_PEAK_TILES ? CG_TILE_ACCS * CG_TILE_AS * 2 * 16 * 16 * 64 : per_lane * c->W;
+  p->work = cg_peak_work(c, kind);
   cg_close(c);
   if (ok) p->fn = (trt_kernel_fn)(uintptr_t)cg_load_symbol(object, bytes, "tetrac_peak", &p->handle, diag);
   return p->fn != NULL;
