@@ -244,8 +244,13 @@ static void soft_labels_are_one_hot(void **state) {
 }
 
 #define CASE(f) cmocka_unit_test_setup_teardown(f, make_folder, remove_folder)
+static int start_threads(void **state) {
+  (void)state;
+  return trt_threads_init(0, 0) ? 0 : -1;
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {CASE(reads_idx),     CASE(damaged_idx), CASE(reads_fashion_mnist),
                                      CASE(reads_cifar10), CASE(augments),    CASE(soft_labels_are_one_hot)};
-  return cmocka_run_group_tests(tests, NULL, NULL);
+  return cmocka_run_group_tests(tests, start_threads, NULL);
 }
