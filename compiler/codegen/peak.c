@@ -7,7 +7,10 @@
 #include "compiler/codegen/probe.h"
 #include "compiler/codegen/state.h"
 
-enum { SUMS = 12, VARIED = 4, STREAMS = 8 };
+enum { MOST_SUMS = 12, VARIED = 4, STREAMS = 8 };
+
+/* Enough to hide the latency (4 to 5 cycles at two a cycle), and no more than registers hold beside the operands. */
+static int n_sums(const cg_ctx *c) { return c->target->vector_regs >= 32 ? MOST_SUMS : 8; }
 
 /* The cheapest step of a dot product: in 16 bits where there is one. */
 static cg_val dot(cg_ctx *c, cg_val sum, cg_val a, cg_val b) {
@@ -21,11 +24,11 @@ static cg_val no_sum(cg_ctx *c, cg_peak_kind kind) {
 
 /* sums[i] op= data[i / VARIED] * data[VARIED + i % VARIED], vectors from the same few cache lines. */
 static void arithmetic_round(cg_ctx *c, cg_peak_kind kind, cg_val data, const cg_val *sums, cg_val *next) {
-  cg_val x[SUMS / VARIED], y[VARIED], p = cg_opaque(c, data);
+  cg_val x[MOST_SUMS / VARIED], y[VARIED], p = cg_opaque(c, data);
   cg_type type = kind == CG_PEAK_FMA ? c->vf : c->vi;
-  for (int i = 0; i < SUMS / VARIED; i++) x[i] = cg_load(c, type, cg_addr(c, type, p, i), 64);
+  for (int i = 0; i < n_sums(c) / VARIED; i++) x[i] = cg_load(c, type, cg_addr(c, type, p, i), 64);
   for (int i = 0; i < VARIED; i++) y[i] = cg_load(c, type, cg_addr(c, type, p, VARIED + i), 64);
-  for (int i = 0; i < SUMS; i++) {
+  for (int i = 0; i < n_sums(c); i++) {
     cg_val a = x[i / VARIED], b = y[i % VARIED];
     next[i] = kind == CG_PEAK_FMA ? cg_fma(c, a, b, sums[i]) : dot(c, sums[i], a, b);
   }
@@ -38,8 +41,8 @@ static void read_round(cg_ctx *c, cg_val data, cg_val at, const cg_val *sums, cg
 
 /* `rounds` rounds of vector instructions on `data`; the sums are stored behind. */
 static void vector_rounds(cg_ctx *c, cg_peak_kind kind, cg_val data, cg_val rounds, cg_val to) {
-  cg_val sums[SUMS], next[SUMS];
-  int n = kind == CG_PEAK_READ ? STREAMS : SUMS;
+  cg_val sums[MOST_SUMS], next[MOST_SUMS];
+  int n = kind == CG_PEAK_READ ? STREAMS : n_sums(c);
   for (int i = 0; i < n; i++) sums[i] = no_sum(c, kind);
   cg_loop l;
   cg_loop_begin(c, &l, cg_i64(c, 0), rounds, 1, n, sums);
@@ -66,7 +69,7 @@ static void tile_rounds(cg_ctx *c, cg_val rounds) {
 
 int cg_peak_work(const cg_ctx *c, cg_peak_kind kind) {
   if (kind == CG_PEAK_TILES) return CG_TILE_ACCS * CG_TILE_AS * 2 * 16 * 16 * 64;
-  return (kind == CG_PEAK_FMA ? 2 * SUMS : kind == CG_PEAK_DOT ? 8 * SUMS : 4 * STREAMS) * c->W;
+  return (kind == CG_PEAK_FMA ? 2 * n_sums(c) : kind == CG_PEAK_DOT ? 8 * n_sums(c) : 4 * STREAMS) * c->W;
 }
 
 void cg_peak_rounds(cg_ctx *c, cg_peak_kind kind, cg_val data, cg_val rounds, cg_val to) {
