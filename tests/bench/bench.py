@@ -56,10 +56,10 @@ class Record:
 
 
 def plan_of(trainer):
-    """Planned memory of a training step in MB, from the trainer's own account (the entry `train` comes first)."""
+    """Planned memory of a training step and what of it is state, in MB, from the trainer's own account."""
     text, _, _ = watched([trainer, "info"])
-    found = [re.search(key + r": (\d+)", text) for key in ("arena_bytes", "variables_bytes")]
-    return {name: int(m.group(1)) / 1e6 for name, m in zip(("arena_mb", "state_mb"), found) if m}
+    found = [re.search(key + r" +([\d.]+) MiB", text) for key in ("a training step", "state")]
+    return {name: float(m.group(1)) for name, m in zip(("step_mb", "state_mb"), found) if m}
 
 
 def compile_trainers(a, record, folder):

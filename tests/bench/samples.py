@@ -108,5 +108,6 @@ def shortage_of_linears(linear, products):
 
 def shortage_of_memory(data, model):
     known = data["compile"].get(f"{model} tetrajet", {})
-    plan, state = known.get("arena_mb", 0), known.get("state_mb", 0)
-    return f"memory: {plan:.0f} MB are the step's plan, {state:.0f} MB weights and optimizer"
+    if "step_mb" not in known:
+        return "memory"
+    return f"memory: a step plans {known['step_mb']:.0f} MB, {known['state_mb']:.0f} of them weights and optimizer"
