@@ -68,15 +68,17 @@ static inline void jit_case_close(jit_case *t) {
   tt_module_destroy(t->module);
 }
 
-/* Of the targets whose dot products differ those that this machine can run. */
+enum { JIT_TARGETS = 7 };
+
+/* Of the targets whose dot products differ those that this machine can run: at most JIT_TARGETS. */
 static inline const char *const *jit_targets(void) {
-  static const char *list[8];
-  static const char *const all[] = {"cpu:v3", "cpu:v3+avxvnni", "cpu:v4-avx512vnni", "cpu:v4", "cpu:v4+amx-tile+amx-int8", "aarch64:v8", "aarch64"};
+  static const char *list[JIT_TARGETS + 1];
+  static const char *const all[JIT_TARGETS] = {"cpu:v3", "cpu:v3+avxvnni", "cpu:v4-avx512vnni", "cpu:v4", "cpu:v4+amx-tile+amx-int8", "aarch64:v8", "aarch64"};
   tt_arena *arena = tt_arena_create();
   tt_diag diag;
   int n = 0;
   tt_diag_init(&diag, stderr);
-  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+  for (size_t i = 0; i < JIT_TARGETS; i++) {
     const cg_target *t = cg_target_find(all[i], arena, &diag);
     if (t && cg_target_runs_here(t)) list[n++] = all[i];
   }

@@ -221,7 +221,7 @@ static void fill_packed(uint8_t *mx, float *x, uint64_t *r) {
 typedef struct run {
   tt_qspec q;
   layout kind;
-  jit_case jit[4];
+  jit_case jit[JIT_TARGETS];
   int n_targets;
 } run;
 
