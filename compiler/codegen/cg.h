@@ -39,6 +39,7 @@ typedef struct cg_tile_unit {
   void (*dot_u8s8)(cg_ctx *c, int acc, int a, int b);
 } cg_tile_unit;
 
+enum { CG_TABLE_FLOATS = 32 };
 struct cg_target {
   const struct cg_family *family;
   const char *name, *triple, *cpu, *features;
@@ -64,6 +65,8 @@ struct cg_target {
   void (*denormals_restore)(cg_ctx *c, cg_val saved);
   /* out[i] = table[index[i]] for the bytes of a vector of vector_bytes, index < 16. NULL: emitters use compares. */
   cg_val (*lookup)(cg_ctx *c, const int8_t *table, cg_val index);
+  /* out[i] = table[index[i] mod CG_TABLE_FLOATS], a vf by a vi, from registers. NULL: emitters do without tables. */
+  cg_val (*pick)(cg_ctx *c, const float *table, cg_val index);
 };
 
 struct cg_ctx {
@@ -215,7 +218,8 @@ cg_val cg_exp(cg_ctx *c, cg_val x);
 cg_val cg_log(cg_ctx *c, cg_val x);
 cg_val cg_erf(cg_ctx *c, cg_val x);
 cg_val cg_tanh(cg_ctx *c, cg_val x);
-cg_val cg_normal_cdf(cg_ctx *c, cg_val x); /* P(N(0,1) < x) */
+cg_val cg_normal_cdf(cg_ctx *c, cg_val x); /* Phi(x) = P(N(0,1) < x); piecewise.c */
+cg_val cg_gelu_slope(cg_ctx *c, cg_val x); /* of x Phi(x) */
 cg_val cg_rsqrt(cg_ctx *c, cg_val x); /* 1/sqrt by division: correctly rounded pieces */
 cg_val cg_sqrt(cg_ctx *c, cg_val x);
 

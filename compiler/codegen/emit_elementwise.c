@@ -3,7 +3,6 @@
 #include "compiler/codegen/rows.h"
 #include "compiler/codegen/walk.h"
 
-static const double INV_SQRT_2PI = 0.39894228040143267794;
 static const double SQRT_2_OVER_PI = 0.79788456080286535588, GELU_CUBIC = 0.044715;
 
 typedef struct ew {
@@ -103,8 +102,7 @@ static void gelu_grad_body(cg_ctx *c, void *u, const cg_val *in, cg_val *out) {
     cg_val curve = cg_mul(c, cg_mul(c, x, half), cg_fma(c, cg_neg(c, t), t, cg_like(c, x, 1)));
     d = cg_fma(c, curve, slope, cg_fma(c, t, half, half));
   } else {
-    cg_val phi = cg_mul(c, cg_exp(c, cg_mul(c, x2, cg_neg(c, half))), cg_like(c, x, INV_SQRT_2PI));
-    d = cg_fma(c, x, phi, cg_normal_cdf(c, x));
+    d = cg_gelu_slope(c, x);
   }
   *out = cg_mul(c, dy, d);
 }

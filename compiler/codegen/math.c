@@ -106,16 +106,3 @@ cg_val cg_tanh(cg_ctx *c, cg_val x) {
   cg_val far = cg_sub(c, one, cg_div(c, cg_like(c, x, 2), cg_add(c, e, one)));
   return cg_select(c, cg_fcmp(c, LLVMRealOLT, a, cg_like(c, x, 0.625)), near, with_sign(c, far, x));
 }
-
-/* The normal distribution function, Phi(-a) = e^(log(1/2) + a Q(a)) for a = |x| <= 6 (beyond, less than 1e-9: taken as 0), and
- * 1 - Phi(-a) on the other side. At most 6e-8 from the true value. */
-cg_val cg_normal_cdf(cg_ctx *c, cg_val x) {
-  static const double Q[] = {-0.69314718055994531,
-                             -7.978845763e-01, -3.183092790e-01, -3.633906601e-02, 4.788062457e-03,
-                             3.628420053e-05,  -2.214250879e-04, 6.553106444e-05,  -1.106328142e-05,
-                             1.163190063e-06,  -7.082147358e-08, 1.910104927e-09};
-  cg_val a = cg_abs(c, x), zero = cg_like(c, x, 0);
-  cg_val tail = cg_exp(c, horner(c, a, Q, 12));
-  tail = cg_select(c, cg_fcmp(c, LLVMRealOGT, a, cg_like(c, x, 6)), zero, tail);
-  return cg_select(c, cg_fcmp(c, LLVMRealOLT, x, zero), tail, cg_sub(c, cg_like(c, x, 1), tail));
-}

@@ -40,6 +40,14 @@ static cg_val lookup(cg_ctx *c, const int8_t *table, cg_val index) {
   return cg_call(c, n == 64 ? "llvm.x86.avx512.pshuf.b.512" : "llvm.x86.avx2.pshuf.b", LLVMTypeOf(index), 2, args);
 }
 
+/* vpermt2ps takes 5 bits of each index and nothing else of it. */
+static cg_val pick(cg_ctx *c, const float *table, cg_val index) {
+  cg_val lane[CG_TABLE_FLOATS];
+  for (int i = 0; i < CG_TABLE_FLOATS; i++) lane[i] = cg_f32(c, (double)table[i]);
+  cg_val args[3] = {LLVMConstVector(lane, 16), index, LLVMConstVector(lane + 16, 16)};
+  return cg_call(c, "llvm.x86.avx512.vpermi2var.ps.512", c->vf, 3, args);
+}
+
 static cg_val scalef(cg_ctx *c, cg_val x, cg_val n) {
   cg_val args[5] = {x, n, x, LLVMConstInt(c->i16, 0xffff, false), cg_i32(c, 4)}; /* all lanes; rounding as in MXCSR */
   return cg_call(c, "llvm.x86.avx512.mask.scalef.ps.512", c->vf, 5, args);
@@ -83,7 +91,7 @@ static bool fill(cg_target *t) {
   t->dot_u8s8 = madd ? dot_madd : dot_vnni;
   if (madd) t->dot_narrow = madd_narrow, t->dot_widen = madd_widen;
   t->mx_rows = 6, t->mx_vectors = 2;
-  if (wide) t->scale_by_power = scalef;
+  if (wide) t->scale_by_power = scalef, t->pick = pick;
   if (t->dot == CG_DOT_VNNI512 && has_all(t->features, amx)) t->tiles = &cg_tiles_amx;
   t->past_caches_done = past_caches_done;
   t->denormals_keep = keep_denormals;

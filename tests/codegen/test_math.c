@@ -74,8 +74,35 @@ static void test_log(void **state) { (void)state, check(TT_OP_LOG, log, 0.3f, 3,
 static void test_erf(void **state) { (void)state, check(TT_OP_ERF, erf, 0.1f, 4.5f, 1.8); }
 static void test_tanh(void **state) { (void)state, check(TT_OP_TANH, tanh, 0.1f, 10, 1.4); }
 
+static double phi_of(double x) { return 0.5 * erfc(-x / sqrt(2)); }
+static double slope_of(double x) { return phi_of(x) + x * exp(-0.5 * x * x) / sqrt(2 * acos(-1)); }
+
+/* GELU and its slope are held to absolute bounds, which piecewise.c states, here of y and (GELU) of y / x: from -9 to 9. */
+static void check_gelu(tt_op op, reference *f, double bound) {
+  for (const char *const *target = jit_targets(); *target; target++) {
+    int64_t n = N;
+    tt_type type = tt_type_make(TT_F32, 1, &n), types[2] = {type, type};
+    bool slope = op == TT_OP_GELU_GRAD;
+    jit_case t = jit_case_open(op, slope ? 2 : 1, types, 0, NULL, *target);
+    tt_tensor in[2] = {tt_tensor_new(t.arena, type), tt_tensor_new(t.arena, type)}, *x = &in[slope];
+    worst = 0;
+    for (int i = 0; i < N; i++) in[0].d[i] = 1, x->d[i] = (double)(float)(9.0 * (2 * i - N) / N);
+    tt_tensor y = jit_case_run(&t, in, 1);
+    for (int i = 0; i < N; i++) {
+      double at = x->d[i], ulp = fabs(y.d[i]) * 0x1p-24, e = slope ? y.d[i] - f(at) : (fabs(y.d[i] - at * f(at)) - ulp) / at;
+      if (fabs(e) > worst) worst = fabs(e), worst_at = (float)at;
+    }
+    jit_case_close(&t);
+    print_message("%s on %s: %.3g at %.9g\n", tt_ops[op].name, *target, worst, (double)worst_at);
+    assert_true(worst <= bound);
+  }
+}
+
+static void test_gelu(void **state) { (void)state, check_gelu(TT_OP_GELU, phi_of, 7e-8); }
+static void test_gelu_slope(void **state) { (void)state, check_gelu(TT_OP_GELU_GRAD, slope_of, 1.7e-7); }
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_exp), cmocka_unit_test(test_log), cmocka_unit_test(test_erf),
-                                     cmocka_unit_test(test_tanh)};
+                                     cmocka_unit_test(test_tanh), cmocka_unit_test(test_gelu), cmocka_unit_test(test_gelu_slope)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
