@@ -76,6 +76,7 @@ static const key keys[] = {
     {"train", "seed", KEY_INT, RECIPE(seed), NULL, 0, 9e15, false, false},
     {"track", "block", KEY_INT, RECIPE(track_block), last_or_block, 1, 1e6, false, false},
     {"memory", "recompute", KEY_ENUM, RECIPE(recompute), recomputes, 0, 0, false, false},
+    {"memory", "goal", KEY_REAL, RECIPE(memory_goal), NULL, 0, 1, false, false},
 };
 enum { N_KEYS = sizeof keys / sizeof *keys };
 

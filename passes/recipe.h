@@ -39,6 +39,7 @@ typedef struct tt_recipe {
   int64_t epochs, seed;     /* [train] */
   int64_t track_block;      /* [track] block = last | N: whose output tracking follows; 0: last, 1: first */
   tt_recompute_level recompute; /* [memory] recompute = none | cheap | most | all */
+  double memory_goal; /* [memory] goal: share of a step's memory without recomputation at which it may stop; 0: never */
 } tt_recipe;
 
 /* Loads a recipe by name (from `dir`) or by path (anything with a '/' or ending in .ini), then applies `sets` ("key=value").

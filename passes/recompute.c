@@ -11,6 +11,10 @@
  *          front of its activation, every other sum of the residual stream
  *   all    also any other product: queries, keys and values
  *
+ * The level says what may be remade, memory.goal how far to go: as soon as a step (state and peak) takes at most that share of
+ * what it would without any, nothing more is. A product made twice costs the same time for each byte whatever its layer is, so
+ * there is no cheap end to reach: what is not needed for the goal is time given away.
+ *
  * A value is made again from what is kept anyway for the backward, with one product at most, and never by a node that draws
  * random numbers. One is taken at a time, as long as the peak falls by half of its size: of those that lie idle at the peak the
  * one that costs least for its size. So what is read soon after it was made (the last block) stays.
@@ -40,6 +44,7 @@ typedef struct recompute {
   tt_graph *g;
   tt_liveness l;
   tt_recompute_level level;
+  uint64_t enough; /* bytes at the peak */
   int64_t turn;
   span *spans;      /* per buffer */
   uint64_t *live;   /* as tt_live_bytes, kept up to date */
@@ -172,7 +177,7 @@ static bool choose(recompute *r, tt_arena *scratch) {
   for (;;) {
     int64_t at = tt_live_peak(r->live, r->l.n_nodes);
     uint64_t peak = r->live[at + 1];
-    uint32_t i = cheapest(r, at);
+    uint32_t i = peak > r->enough ? cheapest(r, at) : TT_NONE;
     if (i == TT_NONE) return any;
     memcpy(spans, r->spans, sizeof *spans * r->l.count);
     memcpy(live, r->live, sizeof *live * n_live);
@@ -221,6 +226,15 @@ static void rewrite(recompute *r, tt_arena *scratch, tt_diag *diag) {
   tt_graph_sweep(r->g);
 }
 
+/* The peak at which a step's memory reaches the goal: its state stays whatever is remade. */
+static uint64_t enough(const recompute *r, double goal) {
+  double state = 0, peak = (double)r->live[tt_live_peak(r->live, r->l.n_nodes) + 1];
+  const tt_module *m = r->g->module;
+  for (size_t i = 0; i < m->vars.count; i++)
+    if (m->vars.data[i].role != TT_VAR_TRACK) state += (double)tt_type_bytes(&m->vars.data[i].type);
+  return (uint64_t)fmax(0, goal * (state + peak) - state);
+}
+
 tt_pass_result tt_recompute(tt_graph *g, tt_pass_ctx *ctx) {
   tt_value loss = tt_graph_result(g, "loss");
   if (ctx->recipe->recompute == TT_RECOMPUTE_NONE || loss == TT_NONE) return TT_PASS_UNCHANGED;
@@ -231,6 +245,7 @@ tt_pass_result tt_recompute(tt_graph *g, tt_pass_ctx *ctx) {
   tt_liveness shared = tt_liveness_of(g, ctx->scratch); /* as the planner will see it */
   tt_liveness_share(g, &shared);
   r.live = tt_live_bytes(&shared, ctx->scratch);
+  r.enough = enough(&r, ctx->recipe->memory_goal);
   if (!choose(&r, ctx->scratch)) return TT_PASS_UNCHANGED;
   rewrite(&r, ctx->scratch, ctx->diag);
   return TT_PASS_CHANGED;

@@ -4,10 +4,11 @@
 . "$(dirname "$0")/common.sh"
 small_vit -o "$work/m.onnx"
 before=
+set_to() { echo "--recipe tetrajet --batch 16 --set memory.goal=0 --set memory.recompute=$1"; }
 for level in none cheap most all; do
-  "$tetrac" compile "$work/m.onnx" --recipe tetrajet --batch 16 --set memory.recompute=$level --quiet -o "$work/t"
+  "$tetrac" compile "$work/m.onnx" $(set_to $level) --quiet -o "$work/t"
   "$work/t" train --data synthetic --no-eval --out "$work/$level" --max-steps 3 >/dev/null 2>"$work/err"
-  bytes=$("$tetrac" inspect "$work/m.onnx" --recipe tetrajet --batch 16 --set memory.recompute=$level --format json |
+  bytes=$("$tetrac" inspect "$work/m.onnx" $(set_to $level) --format json |
           sed -n '/"train"/,/}/s/.*"arena_bytes":[^0-9]*\([0-9]*\).*/\1/p')
   cmp "$work/none/state.safetensors" "$work/$level/state.safetensors"
   [ -z "$before" ] || [ "$bytes" -lt "$before" ] || { [ $level = cheap ] && [ "$bytes" -eq "$before" ]; } || { echo "FAIL: $level plans $bytes bytes, the setting before it $before"; exit 1; }

@@ -34,12 +34,13 @@ static void run_pipeline(tiny *t, tt_graph *g, const char *name) {
 }
 
 /* One step; what it leaves is in t's arena. */
-static step train(tiny *t, const char *recipe, tt_recompute_level level) {
+static step train(tiny *t, const char *recipe, tt_recompute_level level, double goal) {
   tiny_init(t);
   const tt_recipe *r = tt_recipe_load(recipe, TETRAC_SOURCE_DIR "/passes/recipes", 0, NULL, t->arena, &t->diag);
   if (!r) fail_msg("%s", t->diag.text);
   t->recipe = *r;
   t->recipe.recompute = level;
+  t->recipe.memory_goal = goal;
   mlp_blocks(t);
   tiny_pass(t, t->g, "lower_mx");
   tt_graph *g = tt_graph_clone(t->g, "train");
@@ -63,7 +64,7 @@ static void check_recipe(const char *recipe, const bool falls[LEVELS]) {
   tiny t[LEVELS];
   step s[LEVELS];
   for (int i = 0; i < LEVELS; i++) {
-    s[i] = train(&t[i], recipe, (tt_recompute_level)i);
+    s[i] = train(&t[i], recipe, (tt_recompute_level)i, 0);
     same_bits(s[0].vars, s[i].vars, s[0].n_vars);
     same_bits(s[0].results, s[i].results, s[0].n_results);
     if (i == 0) continue;
@@ -89,6 +90,24 @@ static void latent_sources(void **state) {
 static void float32(void **state) {
   (void)state;
   check_recipe("fp32", (bool[LEVELS]){[TT_RECOMPUTE_CHEAP] = true, [TT_RECOMPUTE_MOST] = true});
+}
+
+/* A goal between everything kept and as little as can be is reached with part of the products; one of 1 is there already. */
+static void goals(void **state) {
+  (void)state;
+  enum { GOALS = 3 };
+  static const double goal[GOALS] = {1, 0.8, 0};
+  tiny t[GOALS];
+  step s[GOALS];
+  for (int i = 0; i < GOALS; i++) {
+    s[i] = train(&t[i], "tetrajet", TT_RECOMPUTE_ALL, goal[i]);
+    same_bits(s[0].vars, s[i].vars, s[0].n_vars);
+    same_bits(s[0].results, s[i].results, s[0].n_results);
+    if (i == 0) continue;
+    assert_true(s[i].arena_bytes < s[i - 1].arena_bytes);
+    assert_true(s[i].products > s[i - 1].products);
+  }
+  for (int i = 0; i < GOALS; i++) tiny_free(&t[i]);
 }
 
 /* Matrices quantized from float values, in nodes of their own or in fused ones. */
@@ -139,7 +158,7 @@ static void doublings(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(four_bits), cmocka_unit_test(latent_sources), cmocka_unit_test(float32),
+  const struct CMUnitTest tests[] = {cmocka_unit_test(four_bits), cmocka_unit_test(latent_sources), cmocka_unit_test(float32), cmocka_unit_test(goals),
                                      cmocka_unit_test(draws_are_kept), cmocka_unit_test(doublings)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
