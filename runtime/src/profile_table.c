@@ -8,7 +8,8 @@
 enum { HEAD_ROWS = 24, NAME = 96 };
 
 typedef struct row {
-  char name[NAME];
+  const trt_launch *of; /* the first launch of the row, of which it has the name */
+  char name[NAME + 1];  /* as shown; a row is told apart by the whole */
   int64_t calls;
   double seconds, busy; /* of a step; thread seconds */
   double mx, f32, bytes, ideal;
@@ -53,9 +54,21 @@ static bool alone(const trt_entry *e, int64_t i) {
   return has_costs(&e->launches[i]) && (i + 1 == (int64_t)e->n_launches || has_costs(&e->launches[i + 1]));
 }
 
-static void name_of(const trt_launch *l, trt_profile_by by, char out[NAME]) {
-  const char *more = by == TRT_BY_NODE ? l->node : by == TRT_BY_KERNEL ? l->kernel : "";
-  snprintf(out, NAME, "%s%s%s", l->op, *more ? " " : "", more);
+static const char *second_name(const trt_launch *l, trt_profile_by by) {
+  return by == TRT_BY_NODE ? l->node : by == TRT_BY_KERNEL ? l->kernel : "";
+}
+
+/* Op, and node or kernel; a long name loses its middle, since exporters' names differ at their ends. */
+static void name_of(const trt_launch *l, trt_profile_by by, char out[NAME + 1]) {
+  const char *more = second_name(l, by);
+  size_t op = strlen(l->op) + (*more ? 1 : 0), n = strlen(more);
+  int room = op + 24 < NAME ? (int)(NAME - op) : 24;
+  if ((int)n <= room) {
+    snprintf(out, NAME + 1, "%s%s%s", l->op, *more ? " " : "", more);
+    return;
+  }
+  int head = (room - 3) / 2, tail = room - 3 - head;
+  snprintf(out, NAME + 1, "%.*s %.*s...%s", NAME - 25, l->op, head, more, more + n - (size_t)tail);
 }
 
 /* Seconds that the machine would take at its best: the slower of its arithmetic and its memory. */
@@ -65,11 +78,12 @@ static double ideal_seconds(const trt_peaks *peaks, const trt_launch *l) {
   return work > move ? work : move;
 }
 
-static row *row_called(row *rows, int64_t *n, const char *name) {
+static row *row_of(row *rows, int64_t *n, const trt_launch *l, trt_profile_by by) {
   for (int64_t i = 0; i < *n; i++)
-    if (strcmp(rows[i].name, name) == 0) return &rows[i];
+    if (strcmp(rows[i].of->op, l->op) == 0 && strcmp(second_name(rows[i].of, by), second_name(l, by)) == 0) return &rows[i];
   row *r = &rows[(*n)++];
-  snprintf(r->name, NAME, "%s", name);
+  r->of = l;
+  name_of(l, by, r->name);
   return r;
 }
 
@@ -84,9 +98,7 @@ static row *make_rows(const trt_profile *p, const chosen *c, int64_t *n) {
   *n = 0;
   for (int64_t i = 0; i < p->launches; i++) {
     const trt_launch *l = &p->entry->launches[i];
-    char name[NAME];
-    name_of(l, p->by, name);
-    row *r = row_called(rows, n, name);
+    row *r = row_of(rows, n, l, p->by);
     r->calls++;
     r->seconds += mean(c, p->seconds + i * p->steps);
     r->busy += mean(c, p->busy + i * p->steps);
