@@ -1,5 +1,5 @@
 #!/bin/sh
-# The benchmark: builds tetrac, installs what it is compared with, measures, prints a report. About 40 minutes on 2
+# The benchmark: builds tetrac, installs what it is compared with, measures, prints a report. About 25 minutes on 2
 # quiet cores (--minutes N); a stopped run goes on where it was. Arguments go to tests/bench/bench.py (--help lists them), e.g.
 #   sh tools/bench.sh --publish docs/performance.md
 #   sh tools/bench.sh --models vit-28 --threads 2 --rounds 3 --kernels ''

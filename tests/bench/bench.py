@@ -14,9 +14,9 @@ import time
 
 import machine
 import render
-from contenders import MODELS, OURS, PEERS, Failed, Ours, Torch, clean, median, model_file, say, watched
+from contenders import LIMITED, MODELS, OURS, PEERS, Failed, Ours, Torch, clean, median, model_file, say, watched
 
-FORMAT = 1
+FORMAT = 2
 
 
 def comparable(identity):
@@ -45,8 +45,8 @@ class Record:
             json.dump(self.data, f, indent=1)
         os.replace(self.path + ".tmp", self.path)
 
-    def sample(self, model, threads, peer, number):
-        wanted = {"model": model, "threads": threads, "peer": peer, "round": number}
+    def sample(self, model, target, threads, peer, number):
+        wanted = {"model": model, "target": target, "threads": threads, "peer": peer, "round": number}
         return next((s for s in self.data["steps"] if all(s[k] == v for k, v in wanted.items())), None)
 
     def note(self, key, text):
@@ -70,10 +70,9 @@ def compile_trainers(a, record, folder):
         record.data["models"][model] = {"title": MODELS[model]["title"], "source": origin}
         for recipe in [r for r in OURS if r in a.peers]:
             trainers[model, recipe] = trainer = os.path.join(folder, f"{model}.{recipe}")
-            argv = [a.tetrac, "compile", source, "--recipe", recipe, "--batch", str(MODELS[model]["batch"]), "-o", trainer]
             known = record.data["compile"].get(f"{model} {recipe}", {"seconds": []})
             for _ in range(max(1, (a.compiles if recipe == "tetrajet" else 1) - len(known["seconds"]))):
-                _, seconds, peak = watched(argv)
+                _, seconds, peak = watched(compile_line(a, source, model, recipe, trainer))
                 known["seconds"].append(seconds)
                 known.update(bytes=os.path.getsize(trainer), peak_mb=peak, **plan_of(trainer))
             say(f"{model} {recipe}: compiled in {median(known['seconds']):.1f} s")
@@ -82,88 +81,143 @@ def compile_trainers(a, record, folder):
     return trainers
 
 
+def compile_line(a, source, model, recipe, trainer):
+    return [a.tetrac, "compile", source, "--recipe", recipe, "--batch", str(MODELS[model]["batch"]), "-o", trainer]
+
+
+# ---- steps ----
+
 def rounds_of(a, peer):
     return min(a.rounds, a.slow_rounds) if peer == "torch-sim" else a.rounds
 
 
-def open_contender(a, model, peer, threads, trainers):
-    if peer in OURS:
-        return Ours(trainers[model, peer], MODELS[model]["batch"], threads)
-    started = time.monotonic()
-    contender = Torch(a.python, peer[len("torch-"):], model, threads, a.patience, a.cache)
-    say(f"{model}, {threads} threads: {PEERS[peer]} ready after {time.monotonic() - started:.0f} s")
-    return contender
+def steps_of(a, model, peer):
+    return 1 if peer == "torch-sim" else a.steps or MODELS[model]["steps"]
 
 
-def run_round(a, record, number, model, threads, contenders):
-    """One turn of each contender that lacks it. The order changes with the round, so that no one always follows the same."""
-    order = list(contenders)
-    for peer in order[number % len(order):] + order[:number % len(order)]:
-        if number >= rounds_of(a, peer) or record.sample(model, threads, peer, number):
-            continue
+class Comparison:
+    """Contenders on one model, with the machine's target ("") or a lesser one, which take turns at each number of threads."""
+
+    def __init__(self, a, record, model, trainers, threads, peers, target=""):
+        self.a, self.record, self.model, self.target, self.threads = a, record, model, target, threads
+        missing = [p for p in peers if not all(self.sample(t, p, r) for t in threads for r in range(rounds_of(a, p)))]
+        self.contenders = {p: self.start(p, trainers) for p in missing}
+        for peer in missing:
+            record.data["notes"].pop(self.what(peer), None)
+            self.guarded(peer, self.contenders[peer].ready)
+        say(f"{self.model} {self.target}: {len(self.contenders)} contenders ready")
+
+    def start(self, peer, trainers):
+        if peer in OURS:
+            return Ours(trainers[self.model, peer], MODELS[self.model]["batch"])
+        limits = LIMITED[self.target]["limits"] if self.target else {}
+        return Torch(self.a.python, peer[len("torch-"):], self.model, self.a.patience, self.a.cache, limits)
+
+    def guarded(self, peer, do, *what):
+        """What do() returns; None where the contender cannot go on, which is noted."""
         try:
-            sample = contenders[peer].steps(1 if peer == "torch-sim" else a.steps)
+            return do(*what)
         except (Failed, BrokenPipeError) as fault:
-            record.note(f"{model}, {threads} threads, {PEERS[peer]}", str(fault))
-            del contenders[peer]
-            continue
-        record.data["steps"].append(dict(sample, model=model, threads=threads, peer=peer, round=number))
-        record.save()
-        say(f"{model}, {threads} threads, round {number + 1}: {PEERS[peer]} {median(sample['ms']):.0f} ms, "
+            self.record.note(self.what(peer), str(fault))
+            self.contenders.pop(peer).stop()
+            return None
+
+    def sample(self, threads, peer, number):
+        return self.record.sample(self.model, self.target, threads, peer, number)
+
+    def what(self, peer):
+        return ", ".join(x for x in (self.model, self.target, PEERS[peer]) if x)
+
+    def turn(self, number, threads, peer):
+        if number >= rounds_of(self.a, peer) or self.sample(threads, peer, number):
+            return
+        sample = self.guarded(peer, self.contenders[peer].steps, steps_of(self.a, self.model, peer), threads)
+        if not sample:
+            return
+        place = {"model": self.model, "target": self.target, "threads": threads, "peer": peer, "round": number}
+        self.record.data["steps"].append(dict(sample, **place))
+        self.record.save()
+        say(f"{self.what(peer)}, {threads} threads, round {number + 1}: {median(sample['ms']):.0f} ms, "
             f"peak {sample['peak_mb']:.0f} MB")
 
+    def round(self, number):
+        """A turn of each at each number of threads. The order changes with the round: no one always follows the same."""
+        for threads in self.threads:
+            order = list(self.contenders)
+            for peer in order[number % max(1, len(order)):] + order[:number % max(1, len(order))]:
+                self.turn(number, threads, peer)
 
-def open_missing(a, record, model, threads, trainers):
-    """Contenders of which samples are missing; what cannot run is noted."""
-    contenders = {}
-    for peer in a.peers:
-        if all(record.sample(model, threads, peer, r) for r in range(rounds_of(a, peer))):
-            continue
-        what = f"{model}, {threads} threads, {PEERS[peer]}"
-        record.data["notes"].pop(what, None)
-        try:
-            contenders[peer] = open_contender(a, model, peer, threads, trainers)
-        except Failed as fault:
-            record.note(what, str(fault))
-    return contenders
+    def stop(self):
+        for contender in self.contenders.values():
+            contender.stop()
+
+
+def run_profiles(a, record, comparison):
+    for peer in [p for p in OURS if p in comparison.contenders]:
+        for threads in a.threads:
+            key = f"{comparison.model} {threads} {peer}"
+            if key not in record.data["profiles"]:
+                steps = 2 * MODELS[comparison.model]["steps"]
+                record.data["profiles"][key] = comparison.contenders[peer].profile(steps, threads)
+                record.save()
 
 
 def run_steps(a, record, trainers, deadline):
     """All comparisons of steps. The time left is divided by cost: rounds that do not fit are left to another run, the first is
     always taken."""
-    pairs = [(m, t) for t in a.threads for m in a.models]
-    costs = [MODELS[m]["cost"] / t for m, t in pairs]
-    for i, (model, threads) in enumerate(pairs):
-        limit = time.monotonic() + (deadline - time.monotonic()) * costs[i] / sum(costs[i:])
-        contenders = open_missing(a, record, model, threads, trainers)
+    for i, model in enumerate(a.models):
+        costs = [MODELS[m]["cost"] for m in a.models[i:]]
+        limit = time.monotonic() + (deadline - time.monotonic()) * costs[0] / sum(costs)
+        comparison = Comparison(a, record, model, trainers, a.threads, a.peers)
+        run_profiles(a, record, comparison)
         for number in range(a.rounds):
-            if contenders and (number == 0 or time.monotonic() < limit):
-                run_round(a, record, number, model, threads, contenders)
-        for contender in contenders.values():
-            contender.stop()
-        for peer in [p for p in OURS if p in contenders]:
-            record.data["profiles"][f"{model} {threads} {peer}"] = contenders[peer].profile()
-            record.save()
+            if comparison.contenders and (number == 0 or time.monotonic() < limit):
+                comparison.round(number)
+        comparison.stop()
 
 
-def run_kernels(a, record):
-    """Tables of the kernel benchmark, which takes turns with OpenBLAS and oneDNN itself."""
-    for threads in a.threads:
-        for kind in a.kernels:
-            key = f"{kind} {threads}"
-            if key in record.data["kernels"]:
+# ---- lesser targets, kernels ----
+
+def run_kernels(a, record, kinds, threads, target=""):
+    """Tables of the kernel benchmark, which takes turns with its rivals itself."""
+    for kind in kinds:
+        key = " ".join(x for x in (kind, str(threads), target) if x)
+        if key in record.data["kernels"]:
+            continue
+        how = ["--target", target] if target else []
+        how += [] if a.all_kernels and not target else ["--quick", "--rivals", "openblas"]
+        with tempfile.TemporaryDirectory() as folder:
+            out = os.path.join(folder, "kernels.json")
+            try:
+                _, seconds, _ = watched([a.bench_kernels, str(threads), kind, "--json", out] + how,
+                                        env=dict(os.environ, **(LIMITED[target]["limits"] if target else {})))
+                with open(out) as f:
+                    record.data["kernels"][key] = json.load(f)
+            except (Failed, OSError, ValueError) as fault:
+                record.note(f"kernels {key}", str(fault))
                 continue
-            with tempfile.TemporaryDirectory() as folder:
-                out = os.path.join(folder, "kernels.json")
-                try:
-                    _, seconds, _ = watched([a.bench_kernels, str(threads), kind, "--json", out])
-                    with open(out) as f:
-                        record.data["kernels"][key] = json.load(f)
-                except (Failed, OSError, ValueError) as fault:
-                    record.note(f"kernels {kind}, {threads} threads", str(fault))
-                    continue
-            say(f"kernels {kind}, {threads} threads: {seconds:.0f} s")
-            record.save()
+        say(f"kernels {key}: {seconds:.0f} s")
+        record.save()
+
+
+def run_limited(a, record, folder):
+    """The first model and the products of targets below this machine's, at the first number of threads."""
+    model, features = a.models[0], machine.cpu()["features"]
+    for target in [t for t in a.limited if LIMITED[t]["needs"] in features]:
+        peers = [p for p in a.peers if p in OURS or p == "torch-fp32"]
+        if "mx" in a.kernels:
+            run_kernels(a, record, ["mx"], a.threads[0], target)
+        if all(record.sample(model, target, a.threads[0], p, r) for p in peers for r in range(a.limited_rounds)):
+            continue
+        source, _ = model_file(a.tetrac, model, folder, dict(a.onnx))
+        trainers = {}
+        for recipe in [p for p in peers if p in OURS]:
+            trainers[model, recipe] = trainer = os.path.join(folder, f"{model}.{recipe}.limited")
+            watched(compile_line(a, source, model, recipe, trainer) + ["--target", target])
+        comparison = Comparison(a, record, model, trainers, a.threads[:1], peers, target)
+        for number in range(min(a.rounds, a.limited_rounds)):
+            comparison.round(number)
+        comparison.stop()
 
 
 def arguments():
@@ -176,11 +230,15 @@ def arguments():
     p.add_argument("--peers", type=names(PEERS), default=list(PEERS), help="of " + ",".join(PEERS))
     p.add_argument("--kernels", type=names(["mx", "linear", "f32", "quant"]), default=["mx", "linear", "f32", "quant"],
                    help="kernel tables, of mx,linear,f32,quant; '' for none")
+    p.add_argument("--all-kernels", action="store_true", help="with DeiT-B's shapes, few tokens and oneDNN (8 minutes more)")
+    p.add_argument("--limited", type=names(LIMITED), default=list(LIMITED),
+                   help="lesser targets to measure the first model with, of " + ",".join(LIMITED) + "; '' for none")
+    p.add_argument("--limited-rounds", type=int, default=3, help="rounds of these (default 3)")
     p.add_argument("--threads", type=lambda s: [int(x) for x in s.split(",")], default=[2, 1], help="such as 1,2")
-    p.add_argument("--rounds", type=int, default=5, help="rounds of each comparison (default 5)")
+    p.add_argument("--rounds", type=int, default=6, help="rounds of each comparison (default 6)")
     p.add_argument("--slow-rounds", type=int, default=2, help="rounds of the simulated contender (default 2)")
-    p.add_argument("--steps", type=int, default=2, help="steps a round (default 2; 1 of the simulated contender)")
-    p.add_argument("--minutes", type=float, default=38, help="time after which no further rounds are begun (default 38)")
+    p.add_argument("--steps", type=int, default=0, help="steps a round (default 2 of small models, 1 of others and simulated)")
+    p.add_argument("--minutes", type=float, default=24, help="time after which no further rounds are begun (default 24)")
     p.add_argument("--compiles", type=int, default=2, help="times each model is compiled (default 2)")
     p.add_argument("--patience", type=int, default=600, help="seconds after which a contender counts as stuck (default 600)")
     p.add_argument("--onnx", type=lambda s: s.split("=", 1), action="append", default=[], metavar="MODEL=FILE",
@@ -225,10 +283,17 @@ def measured(a, root):
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         trainers = compile_trainers(a, record, folder)
-        run_kernels(a, record)
+        compiled = time.monotonic()
+        for threads in a.threads:
+            run_kernels(a, record, a.kernels, threads)
+        run_limited(a, record, folder)
+        compared = time.monotonic()
         run_steps(a, record, trainers, start + 60 * a.minutes)
-    record.data["sessions"][-1]["seconds"] = round(time.monotonic() - start)
+    end = time.monotonic()
+    record.data["sessions"][-1]["seconds"] = round(end - start)
     record.save()
+    say(f"{end - start:.0f} s: compiling {compiled - start:.0f}, kernels and lesser targets {compared - compiled:.0f}, "
+        f"steps {end - compared:.0f}")
     return record.data
 
 
@@ -250,7 +315,8 @@ def main():
         publish(a.publish, report)
 
 
-SETTINGS = ("models", "peers", "kernels", "threads", "rounds", "slow_rounds", "steps", "compiles", "minutes")
+SETTINGS = ("models", "peers", "kernels", "all_kernels", "limited", "threads", "rounds", "slow_rounds", "steps", "compiles",
+            "minutes")
 
 if __name__ == "__main__":
     main()

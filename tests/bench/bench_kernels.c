@@ -21,9 +21,9 @@
 #include "tests/bench/report.h"
 #include "tests/bench/rivals.h"
 
-enum { TOKENS = 6272, FEW_TOKENS = 196, REPEATS = 9, SLOW_REPEATS = 3 };
+enum { TOKENS = 6272, FEW_TOKENS = 196, REPEATS = 9, SLOW_REPEATS = 5, SLOWEST_REPEATS = 3 };
 static int threads = 1;
-static bool quick;
+static bool quick, all_rivals = true;
 static const char *only = "", *target = "cpu";
 static bench_peaks peaks;
 
@@ -134,7 +134,7 @@ static double run_rivals(bench_library library, const bench_rival *r, int n) {
  * reports it and closes everything. `work`: operations (or bytes) of the case, for its share of `peak` (1e9 a second). */
 static void compare(bench_row row, op_case *t, bench_rival *rivals, int n, double work, double peak) {
   double ours = 1e9, theirs[RIVAL_COUNT];
-  int repeats = work > 2e10 ? SLOW_REPEATS : REPEATS;
+  int repeats = work > 2e10 ? SLOWEST_REPEATS : work > 4e9 ? SLOW_REPEATS : REPEATS;
   bool against[RIVAL_COUNT];
   for (int k = 0; k < RIVAL_COUNT; k++) {
     theirs[k] = 1e9;
@@ -349,19 +349,21 @@ int main(int argc, char **argv) {
       only = argv[++i];
     else if (strcmp(argv[i], "--target") == 0 && i + 1 < argc)
       target = argv[++i];
+    else if (strcmp(argv[i], "--rivals") == 0 && i + 1 < argc)
+      all_rivals = strcmp(argv[++i], "openblas") != 0;
     else if (strcmp(argv[i], "--json") == 0 && i + 1 < argc)
       json = argv[++i];
     else if (n < 8)
       modes[n++] = argv[i];
   }
   if (n == 0) modes[n++] = "all";
-  bench_load_rivals(threads);
+  bench_load_rivals(threads, all_rivals);
   measure_peaks();
   for (int i = 0; i < n; i++) {
     if (run_mode(modes[i])) continue;
     fprintf(stderr,
             "usage: bench_kernels [threads] [mx|f32|linear|quant|peaks]... [--quick] [--only TEXT] [--target TARGET] "
-            "[--json FILE]\n");
+            "[--rivals openblas|all] [--json FILE]\n");
     return 2;
   }
   bench_print_medians();

@@ -1,4 +1,4 @@
-"""The models and the contenders of the step benchmark. A contender can start, take some steps, and stop."""
+"""The models and the contenders of the step benchmark. A contender can start, be ready, take some steps, and stop."""
 import csv
 import glob
 import json
@@ -13,16 +13,16 @@ import time
 here = os.path.dirname(os.path.abspath(__file__))
 
 # Sizes of each model; `exports` are names under which exporters' files of it lie in ../shared/models; `cost` is the relative
-# time of a step, by which a limited time is divided.
+# time of a step, by which a limited time is divided; `steps` are taken in a round: more rounds say more than longer ones.
 MODELS = {
-    "vit-28": {"title": "ViT 28x28/4, 192 x 6, batch 128", "exports": "timm_vit28_*.onnx", "batch": 128, "cost": 1,
+    "vit-28": {"title": "ViT 28x28/4, 192 x 6, batch 128", "exports": "timm_vit28_*.onnx", "batch": 128, "cost": 1, "steps": 2,
                "sizes": {"image": 28, "patch": 4, "channels": 1, "classes": 10, "dim": 192, "depth": 6, "heads": 3}},
-    "deit-tiny": {"title": "DeiT-Tiny 224, batch 32", "exports": "timm_deit_tiny*.onnx", "batch": 32, "cost": 2,
+    "deit-tiny": {"title": "DeiT-Tiny 224, batch 32", "exports": "timm_deit_tiny*.onnx", "batch": 32, "cost": 2, "steps": 1,
                   "sizes": {"image": 224, "patch": 16, "channels": 3, "classes": 1000, "dim": 192, "depth": 12, "heads": 3}},
-    "deit-small": {"title": "DeiT-Small 224, batch 16", "exports": "timm_deit_small*.onnx", "batch": 16, "cost": 3,
+    "deit-small": {"title": "DeiT-Small 224, batch 16", "exports": "timm_deit_small*.onnx", "batch": 16, "cost": 3, "steps": 1,
                    "sizes": {"image": 224, "patch": 16, "channels": 3, "classes": 1000, "dim": 384, "depth": 12, "heads": 6}},
     # For a look whether the scripts work; in no default set.
-    "mini": {"title": "ViT 8x8/4, 64 x 1, batch 8", "exports": "", "batch": 8, "cost": 0.1,
+    "mini": {"title": "ViT 8x8/4, 64 x 1, batch 8", "exports": "", "batch": 8, "cost": 0.1, "steps": 2,
              "sizes": {"image": 8, "patch": 4, "channels": 1, "classes": 10, "dim": 64, "depth": 1, "heads": 2}},
 }
 PEERS = {
@@ -34,6 +34,16 @@ PEERS = {
     "torch-sim": "PyTorch, TetraJet simulated",
 }
 OURS = ("tetrajet", "fp32")
+
+# Targets below this machine's own, and what holds PyTorch's and OpenBLAS's kernels to the same instructions.
+LIMITED = {
+    "cpu:v4": {"title": "AVX-512 with VNNI, no matrix unit", "needs": "avx512_vnni",
+               "limits": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI", "ATEN_CPU_CAPABILITY": "avx512",
+                          "MKL_ENABLE_INSTRUCTIONS": "AVX512", "OPENBLAS_CORETYPE": "SkylakeX"}},
+    "cpu:v3": {"title": "AVX2", "needs": "avx2",
+               "limits": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+                          "OPENBLAS_CORETYPE": "Haswell"}},
+}
 
 
 class Failed(Exception):
@@ -79,22 +89,25 @@ def model_file(tetrac, name, folder, given):
 class Ours:
     """A trainer: one process a round, since it starts in no time. Its first step touches its memory and is not counted."""
 
-    def __init__(self, trainer, batch, threads):
-        self.trainer, self.batch, self.threads = trainer, batch, threads
+    def __init__(self, trainer, batch):
+        self.trainer, self.batch = trainer, batch
 
-    def steps(self, n):
+    def ready(self):
+        pass
+
+    def steps(self, n, threads):
         with tempfile.TemporaryDirectory() as out:
             _, _, peak = watched([self.trainer, "train", "--data", "synthetic", "--max-steps", str(n + 1), "--no-eval",
-                                  "--log-every", "1", "--threads", str(self.threads), "--out", out])
+                                  "--log-every", "1", "--threads", str(threads), "--out", out])
             with open(os.path.join(out, "metrics.csv")) as f:
                 rates = [float(row["images_per_s"]) for row in csv.DictReader(f) if row["images_per_s"]]
         return {"ms": [1e3 * self.batch / r for r in rates[-n:]], "peak_mb": peak}
 
-    def profile(self):
-        """Where the time of a step goes, as the trainer's table has it."""
+    def profile(self, n, threads):
+        """Where the time of a step goes, as the trainer's table has it, from n steps after the first."""
         with tempfile.TemporaryDirectory() as out:
-            watched([self.trainer, "train", "--data", "synthetic", "--max-steps", "5", "--profile", "4", "--no-eval",
-                     "--threads", str(self.threads), "--out", out])
+            watched([self.trainer, "train", "--data", "synthetic", "--max-steps", str(n + 1), "--profile", str(n), "--no-eval",
+                     "--threads", str(threads), "--out", out])
             with open(os.path.join(out, "profile.md")) as f:
                 return "".join(line for line in f if line.startswith("|"))
 
@@ -103,17 +116,19 @@ class Ours:
 
 
 class Torch:
-    """A process of torch_step.py that waits between rounds. What torch.compile made is kept in `cache` for the next run."""
+    """A process of torch_step.py that waits between rounds. What torch.compile made is kept in `cache` for the next run;
+    `limits` are settings that hold its libraries to an instruction set."""
 
-    def __init__(self, python, mode, model, threads, patience, cache):
-        argv = [python, os.path.join(here, "torch_step.py"), "--mode", mode, "--batch", str(MODELS[model]["batch"]),
-                "--threads", str(threads), "--warmup", "1" if mode == "sim" else "2"]
+    def __init__(self, python, mode, model, patience, cache, limits):
+        argv = [python, os.path.join(here, "torch_step.py"), "--mode", mode, "--batch", str(MODELS[model]["batch"])]
         argv += [x for k, v in MODELS[model]["sizes"].items() for x in ("--" + k, str(v))]
         self.patience = patience
         self.talk = tempfile.TemporaryFile()
         self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.talk,
-                                        env=dict(os.environ, OMP_NUM_THREADS=str(threads), TORCHINDUCTOR_CACHE_DIR=cache),
+                                        env=dict(os.environ, TORCHINDUCTOR_CACHE_DIR=cache, **limits),
                                         text=True)
+
+    def ready(self):
         self.about = self.answer()
 
     def answer(self):
@@ -126,10 +141,10 @@ class Torch:
         said = [s for s in self.talk.read().decode(errors="replace").strip().splitlines() if s.strip()]
         raise Failed(f"no answer in {self.patience} s" if not ready else said[-1] if said else "ended without a word")
 
-    def steps(self, n):
-        self.process.stdin.write(f"{n}\n")
+    def steps(self, n, threads):
+        self.process.stdin.write(f"{n} {threads}\n")
         self.process.stdin.flush()
-        return dict(self.answer(), base_mb=self.about["base_mb"], warmup_s=self.about["warmup_s"])
+        return dict(self.answer(), base_mb=self.about["base_mb"])
 
     def stop(self):
         if self.process.poll() is None:

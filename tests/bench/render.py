@@ -2,9 +2,8 @@
 import os
 import re
 
-from contenders import MODELS, OURS, PEERS, median
-from samples import (Kernels, Profile, Steps, shortage_of_linears, shortage_of_memory, shortage_of_products,
-                     shortage_of_step)
+from contenders import LIMITED, MODELS, OURS, PEERS, median
+from samples import (Kernels, Profile, Steps, largest_ops, shortage_of_linears, shortage_of_memory, shortage_of_products)
 
 
 def table(head, rows):
@@ -15,57 +14,82 @@ def table(head, rows):
 
 # ---- targets ----
 
-def judged(lines, text, wanted, threads, value, form, short="", at_most=False):
-    """Adds a target if it was measured; `short` says of which resource there was too little, should it be missed."""
+def judged(tally, value, wanted, form="", at_most=False, text=None):
+    """A measured value as it stands in a table, bold where it misses its target; counts it in `tally`."""
     if value is None:
-        return
+        return ""
     met = value <= wanted if at_most else value >= wanted
-    lines.append({"text": text, "wanted": ("<= " if at_most else ">= ") + form.format(wanted), "threads": threads,
-                  "measured": form.format(value), "met": met, "short": short})
+    tally.append(met)
+    text = text or form.format(value)
+    return text if met else "**" + text.replace(" (", "** (", 1) + ("" if " (" in text else "**")
 
 
-def kernel_targets(data, threads, lines):
+def kernel_targets(data, threads, tally):
     mx, linear = Kernels(data, "mx", threads), Kernels(data, "linear", threads)
-    judged(lines, f"MXFP4 product against OpenBLAS sgemm, median of {len(mx.counted)}", 3.4, threads, mx.ratio("openblas"),
-           "{:.2f}", shortage_of_products(mx))
-    judged(lines, "MXFP4 product, share of the VNNI peak, best shape", 0.62, threads, max(mx.shares(), default=None), "{:.0%}",
-           "vector instructions around the dot products")
-    judged(lines, f"Linear forward and backward against OpenBLAS, median of {len(linear.counted)}", 2.5, threads,
-           linear.ratio("openblas"), "{:.2f}", shortage_of_linears(linear, mx))
+    short = "; ".join(x for x in (shortage_of_products(mx), shortage_of_linears(linear, mx)) if x)
+    products, layers, best = mx.ratio("openblas"), linear.ratio("openblas"), max(mx.shares(), default=None)
+    if not products and not layers:
+        return [], ""
+    row = (threads, judged(tally, products.median, 3.4, text=products.text()), judged(tally, best, 0.62, "{:.0%}"),
+           judged(tally, layers.median, 2.5, text=layers.text()))
+    return [row], f"- {plural(threads)}: {short}." if short else ""
 
 
-def step_targets(data, steps, model, threads, lines):
-    title = data["models"][model]["title"] + ": "
-    short = {r: shortage_of_step(Profile(p)) for r in OURS if (p := data["profiles"].get(f"{model} {threads} {r}"))}
-    for what, peer, reference, wanted, form in (
-            ("tetrajet against PyTorch fp32", "tetrajet", "torch-fp32", 2.5, "{:.2f}"),
-            ("tetrajet against TetraJet simulated", "tetrajet", "torch-sim", 10, "{:.1f}"),
-            ("our fp32 against PyTorch fp32", "fp32", "torch-fp32", 1.3, "{:.2f}")):
-        judged(lines, title + what, wanted, threads, steps.speedup(model, threads, peer, reference), form, short.get(peer, ""))
-    ours = steps.peak(model, threads, "tetrajet")
-    for what, theirs in (("peak memory, tetrajet to PyTorch fp32", steps.peak(model, threads, "torch-fp32")),
-                         ("the same, PyTorch itself left out", steps.beyond_itself(model, threads, "torch-fp32"))):
-        judged(lines, title + what, 0.40, threads, ours / theirs if ours and theirs else None, "{:.0%}",
-               shortage_of_memory(data, model), at_most=True)
+def step_targets(data, steps, model, threads, tally):
+    """A row of the table of steps."""
+    fast, simulated = (steps.speedup(model, threads, "tetrajet", p) for p in ("torch-fp32", "torch-sim"))
+    fp32 = steps.speedup(model, threads, "fp32", "torch-fp32")
+    ours, theirs = steps.peak(model, threads, "tetrajet"), steps.peak(model, threads, "torch-fp32")
+    beyond = steps.beyond_itself(model, threads, "torch-fp32")
+    share = lambda of: judged(tally, ours / of if ours and of else None, 0.40, "{:.1%}", at_most=True)
+    return (data["models"][model]["title"], threads, judged(tally, fast.median, 2.5, text=fast.text()),
+            judged(tally, simulated.median, 10, text=simulated.text("{:.1f}")),
+            judged(tally, fp32.median, 1.3, text=fp32.text()), share(theirs), share(beyond))
+
+
+def plural(threads):
+    return f"{threads} thread{'s' if int(threads) != 1 else ''}"
+
+
+def largest_table(data):
+    """Of which ops a step consists, a line for each profile."""
+    rows = []
+    for key, text in data["profiles"].items():
+        model, threads, recipe = key.split()
+        rows.append([data["models"][model]["title"], recipe, threads] + largest_ops(Profile(text)))
+    rows.sort(key=lambda r: (r[1] != "tetrajet", r[0], r[2]))
+    legend = ("Each op with its share of the step, the share it reaches of its roofline, and what it is short of: V vector "
+              "instructions (around a product, or without one), M multiply units, D memory.")
+    head = ["model", "recipe", "threads", "largest op", "second", "third"]
+    return ["### What the steps consist of", legend, table(head, rows)] if rows else []
 
 
 def targets(data):
-    lines, steps = [], Steps(data)
-    for threads in sorted({s["threads"] for s in data["steps"]} | {int(k.split()[1]) for k in data["kernels"]}):
-        kernel_targets(data, threads, lines)
-        for model in data["models"]:
-            step_targets(data, steps, model, threads, lines)
+    steps, tally, kernels, shortages = Steps(data), [], [], []
+    counts = sorted({k[1] for k in steps.by} | {int(k.split()[1]) for k in data["kernels"]})
+    rows = [step_targets(data, steps, m, t, tally) for m in data["models"] for t in counts
+            if any(k[:2] == (m, t) for k in steps.by)]
+    for threads in counts:
+        row, short = kernel_targets(data, threads, tally)
+        kernels += row
+        shortages += [short] if short else []
     small = data["compile"].get("deit-small tetrajet")
-    judged(lines, "compiling DeiT-Small, seconds", 20, "", median(small["seconds"]) if small else None, "{:.1f}",
-           "time in LLVM", at_most=True)
-    if not lines:
+    compiled = judged(tally, median(small["seconds"]) if small else None, 20, "{:.1f}", at_most=True)
+    if not tally:
         return []
-    rows = [(x["text"], x["threads"], x["wanted"], x["measured"], "yes" if x["met"] else "**no**") for x in lines]
-    missed = [f"- {x['text']}, {x['threads']} threads: {x['measured']}. Short of: {x['short'] or 'unknown, not profiled'}."
-              for x in lines if not x["met"]]
-    out = ["### Targets", f"{len(lines) - len(missed)} of {len(lines)} are met.",
-           table(["target", "threads", "wanted", "measured", "met"], rows)]
-    return out + ["Missed, and what there is too little of:\n\n" + "\n".join(missed)] if missed else out
+    out = ["### Targets", f"{sum(tally)} of {len(tally)} are met; what misses its target is bold. Ratios are medians over "
+           "rounds (of kernels: over shapes), in brackets the lowest and the highest."]
+    if rows:
+        out.append(table(["a step (wanted)", "threads", "tetrajet against PyTorch fp32 (>= 2.5)", "against the simulation (>= 10)",
+                          "our fp32 against PyTorch's (>= 1.3)", "peak memory to PyTorch's (<= 40%)",
+                          "without PyTorch itself (<= 40%)"], rows))
+    if kernels:
+        out += [table(["kernels on threads", "MXFP4 product against OpenBLAS (>= 3.4)", "its best share of the VNNI peak (>= 62%)",
+                       "Linear forward and backward (>= 2.5)"], kernels)]
+        out += ["Where kernels spend the rest:\n\n" + "\n".join(shortages)] if shortages else []
+    planned = [shortage_of_memory(data, m) for m in data["models"]]
+    out += ["What a step keeps in memory:\n\n" + "\n".join(f"- {x}" for x in planned if x)] if any(planned) else []
+    return out + [f"Compiling DeiT-Small takes {compiled} s (wanted: at most 20)."] if compiled else out
 
 
 # ---- tables ----
@@ -75,28 +99,47 @@ def number(x, form="{:.0f}"):
 
 
 def heading(text, threads):
-    return f"#### {text}, {threads} thread{'s' if int(threads) != 1 else ''}"
+    return f"#### {text}, {plural(threads)}"
 
 
-def step_table(data, steps, model, threads):
+def step_table(steps, model, threads):
     rows = []
     for peer, name in PEERS.items():
         key = (model, threads, peer)
         if key in steps.by:
-            rows.append((name, number(steps.ms(*key)), number(steps.speedup(*key, "torch-fp32"), "{:.2f}"),
-                         number(steps.peak(*key)), number(steps.beyond_itself(*key))))
-    return table(["contender", "ms a step", "speed, PyTorch fp32 = 1", "peak MB", "without PyTorch itself, MB"], rows)
+            speed = "1" if peer == "torch-fp32" else steps.speedup(*key, "torch-fp32").text()
+            rows.append((name, number(steps.ms(*key)), speed, number(steps.peak(*key)), number(steps.beyond_itself(*key)),
+                         len(steps.by[key])))
+    return table(["contender", "ms a step", "speed, PyTorch fp32 = 1", "peak MB", "without PyTorch itself, MB", "rounds"], rows)
 
 
 def step_tables(data):
     steps, out = Steps(data), []
     for model, threads in sorted({k[:2] for k in steps.by}, key=lambda k: (list(MODELS).index(k[0]), k[1])):
         about = data["models"].get(model, MODELS[model])
-        rounds = [len(v) for k, v in steps.by.items() if k[:2] == (model, threads)]
-        out += [heading(about["title"], threads),
-                f"Model: {about.get('source', 'unknown')}; {min(rounds)} to {max(rounds)} rounds.",
-                step_table(data, steps, model, threads)]
-    return ["### Whole training steps"] + out if out else []
+        out += [heading(about["title"], threads), step_table(steps, model, threads)]
+    sources = "; ".join(f"{m['title']}: {m['source']}" for m in data["models"].values())
+    return ["### Whole training steps", f"Models: {sources}."] + out if out else []
+
+
+def limited_table(data):
+    """What the same code does where there are fewer instructions, PyTorch and OpenBLAS held to the same."""
+    limited = next((s for s in data["steps"] if s["target"]), None)
+    if not limited:
+        return []
+    key, rows = (limited["model"], limited["threads"]), []
+    for target in [""] + list(LIMITED):
+        steps = Steps(data, target)
+        if (*key, "tetrajet") not in steps.by:
+            continue
+        title = LIMITED[target]["title"] + f" (`--target {target}`)" if target else "all of this machine"
+        rows.append([title] + [number(steps.ms(*key, p)) for p in ("tetrajet", "fp32", "torch-fp32")] +
+                    [steps.speedup(*key, p, "torch-fp32").text() for p in OURS] +
+                    [Kernels(data, "mx", key[1], target).ratio("openblas").text()])
+    head = ["instructions", "tetrajet, ms a step", "our fp32, ms", "PyTorch fp32, ms", "tetrajet against PyTorch fp32",
+            "our fp32 against PyTorch's", "MXFP4 product against OpenBLAS"]
+    where = f"{data['models'][key[0]]['title']}, {plural(key[1])}; PyTorch and OpenBLAS are held to the same instructions."
+    return ["### Without the matrix unit", where, table(head, rows)]
 
 
 def profile_tables(data):
@@ -140,8 +183,8 @@ KINDS = {"mx": "MXFP4 products (share of the peak of the unit used)", "linear": 
 
 def kernel_tables(data):
     out = []
-    for key in sorted(data["kernels"], key=lambda k: (k.split()[1], list(KINDS).index(k.split()[0]))):
-        kind, threads = key.split()
+    own = [k.split() for k in data["kernels"] if k.count(" ") == 1]
+    for kind, threads in sorted(own, key=lambda k: (k[1], list(KINDS).index(k[0]))):
         kernels = Kernels(data, kind, threads)
         if not kernels.rows:
             continue
@@ -186,8 +229,10 @@ def report(data):
     minutes = sum(s.get("seconds", 0) for s in data.get("sessions", [])) / 60
     settings = data["sessions"][-1]["settings"] if data.get("sessions") else {}
     out = ["### What was measured on", "\n".join(described(data["identity"])),
-           f"Up to {settings.get('rounds', '?')} rounds of {settings.get('steps', '?')} steps; {minutes:.0f} minutes."]
-    out += targets(data) + step_tables(data) + profile_tables(data) + compile_table(data) + kernel_tables(data)
+           f"Up to {settings.get('rounds', '?')} rounds, of the simulation {settings.get('slow_rounds', '?')}; "
+           f"{minutes:.0f} minutes."]
+    out += targets(data) + step_tables(data) + limited_table(data) + largest_table(data) + compile_table(data)
+    out += profile_tables(data) + kernel_tables(data)
     if data["notes"]:
         out += ["### What could not be measured", "\n".join(f"- {k}: {x}" for k, x in data["notes"].items())]
     return "\n\n".join(out)

@@ -42,9 +42,9 @@ static void load_onednn(int threads) {
   *(void **)&dnnl_int8 = dlsym(lib, "dnnl_gemm_u8s8s32");
 }
 
-void bench_load_rivals(int threads) {
+void bench_load_rivals(int threads, bool all) {
   load_openblas(threads);
-  load_onednn(threads);
+  if (all) load_onednn(threads);
 }
 
 bool bench_has_rival(bench_library library) {

@@ -18,7 +18,7 @@ typedef struct bench_rival {
 } bench_rival;
 
 /* Before anything else starts threads. */
-void bench_load_rivals(int threads);
+void bench_load_rivals(int threads, bool all);
 bool bench_has_rival(bench_library library);
 bench_rival bench_open_rival(int M, int N, int K, bool ta, bool tb);
 void bench_run_rival(bench_library library, const bench_rival *r);
