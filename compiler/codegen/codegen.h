@@ -12,6 +12,7 @@ typedef struct cg_target cg_target;
 const cg_target *cg_target_find(const char *spec, tt_arena *arena, tt_diag *diag); /* NULL after a diagnostic */
 const char *cg_target_describe(const cg_target *t); /* triple, CPU, vector width, dot product */
 bool cg_target_runs_here(const cg_target *t);        /* this machine has all of its features */
+const char *cg_target_needs(const cg_target *t, tt_arena *arena); /* those features: "avx2,fma,..." */
 const char *cg_target_cross(const cg_target *t);     /* "aarch64-linux-gnu" where it is not this kind of machine, else NULL */
 /* Names and one-line descriptions for `tetrac list targets`; NULL-terminated pairs. */
 const char *const *cg_target_list(void);

@@ -240,7 +240,8 @@ static bool emit_all(cg_ctx *c, const cg_program *p, cg_format format) {
   add_probes(c, &probes);
   for (int i = 0; i < p->n_patches; i++) tt_vec_push(&patches, const_patch(c, &p->patches[i]));
   add_u32(c, &f, TRT_ABI_VERSION);
-  add_u32(c, &f, c->target->tiles ? TRT_NEEDS_TILES : 0);
+  add_u32(c, &f, 0);
+  add_text(c, &f, cg_target_needs(c->target, c->arena));
   add_text(c, &f, m->name);
   add_text(c, &f, p->recipe_text);
   add_text(c, &f, cg_target_describe(c->target));

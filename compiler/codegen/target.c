@@ -164,6 +164,18 @@ bool cg_target_runs_here(const cg_target *t) {
   return all;
 }
 
+const char *cg_target_needs(const cg_target *t, tt_arena *arena) {
+  tt_strbuf sb = {0};
+  tt_strbuf_printf(&sb, "%s", "");
+  for (const char *p = t->features; *p; p += strcspn(p, ","), p += *p == ',') {
+    const char *name = tt_arena_printf(arena, "%.*s", (int)strcspn(p + 1, ","), p + 1);
+    if (*p == '+' && cg_has_feature(t->features, name)) tt_strbuf_printf(&sb, "%s%s", sb.count ? "," : "", name);
+  }
+  const char *out = tt_arena_str(arena, sb.data);
+  tt_strbuf_free(&sb);
+  return out;
+}
+
 const char *cg_target_cross(const cg_target *t) { return t->family->host ? NULL : t->family->gcc; }
 
 const char *cg_target_describe(const cg_target *t) {

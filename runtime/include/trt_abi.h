@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TRT_ABI_VERSION 2u
+#define TRT_ABI_VERSION 3u
 #define TRT_MAX_RANK 8
 #define TRT_ALIGN 64
 
@@ -133,12 +133,10 @@ typedef struct trt_defaults {
   int64_t calibration_steps, calibration_every; /* of entry "calibrate"; every: steps, 0: an epoch */
 } trt_defaults;
 
-/* What a system must permit before the program runs. */
-#define TRT_NEEDS_TILES 1u /* the CPU's tile unit */
-
 typedef struct trt_program {
   uint32_t abi_version;
-  uint32_t needs; /* TRT_NEEDS_... */
+  uint32_t reserved;
+  const char *needs;  /* the CPU's features that kernels may use: LLVM's names, separated by commas */
   const char *model;  /* name of the source model, for messages and `info` */
   const char *recipe; /* the effective recipe, as text (ini) */
   const char *target; /* triple, CPU and features */

@@ -1,5 +1,5 @@
 #include "model.h"
-#include "threads.h"
+#include "cpu.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,10 +72,7 @@ static bool check_program(const trt_program *p, trt_error *err) {
     return trt_fail(err, "this trainer was compiled for runtime version %u, and this is version %u; compile it again",
                     p->abi_version, TRT_ABI_VERSION);
   }
-  if ((p->needs & TRT_NEEDS_TILES) && !trt_tiles_permitted())
-    return trt_fail(err,
-                    "this trainer uses the CPU's tile unit (AMX), which this system does not have or permit; compile it "
-                    "with --target cpu:v4");
+  if (!trt_cpu_check(p->needs, err)) return false;
   if (!check_tensors(p->vars, p->n_vars, p->vars_bytes, "the parameters", err) || !check_vars(p, err)) return false;
   for (uint64_t i = 0; i < p->n_entries; i++) {
     const trt_entry *e = &p->entries[i];

@@ -164,7 +164,7 @@ static const trt_patch fake_patches[] = {{0, FAKE_W_AT, FC *FD * 4}, {1, FAKE_B_
 
 #define FAKE_PROGRAM                                                                                                       \
   {                                                                                                                        \
-    .abi_version = TRT_ABI_VERSION, .model = "fake", .recipe = "[recipe]\nname = fp32", .target = "by hand",               \
+    .abi_version = TRT_ABI_VERSION, .needs = "", .model = "fake", .recipe = "[recipe]\nname = fp32", .target = "by hand", \
     .info = "{\"flops\":{\"train\":96,\"mx\":0},\"share\":0.5}", .fingerprint = 0x1234abcd, .batch = FB,                   \
     .vars_bytes = V_BYTES, .arena_bytes = A_BYTES, .scratch_bytes = 256, .vars = fake_vars, .n_vars = 5,                   \
     .entries = fake_entries, .n_entries = 3, .image = fake_image, .image_bytes = sizeof fake_image,                        \

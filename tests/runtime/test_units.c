@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include "runtime/include/trt_runtime.h"
 #include "runtime/src/checkpoint.h"
+#include "runtime/src/cpu.h"
 #include "runtime/src/data.h"
 #include "runtime/src/options.h"
 #include "runtime/src/safetensors.h"
@@ -263,12 +264,39 @@ static void broken_programs_are_refused(void **state) {
   assert_false(trt_model_open(&model, &p, &err));
   assert_non_null(strstr(err.text, "runtime version"));
   p = (trt_program)FAKE_PROGRAM;
+  p.needs = "no-kernel-uses-this"; /* a feature nobody can ask for is none to refuse */
+  assert_true(trt_model_open(&model, &p, &err));
+  trt_model_close(&model);
+  p = (trt_program)FAKE_PROGRAM;
   p.arena_bytes = 1000;
   assert_false(trt_model_open(&model, &p, &err));
   p = (trt_program)FAKE_PROGRAM;
   p.image_bytes = 100;
   assert_false(trt_model_open(&model, &p, &err));
 }
+
+#if defined(__x86_64__)
+/* As the C compiler's own question about the CPU says it, feature by feature. */
+#define AGREES(name) assert_int_equal(trt_cpu_check("xsave," name ",avx9000", &err), __builtin_cpu_supports(name) != 0)
+static void cpu_features(void **state) {
+  (void)state;
+  trt_error err;
+  AGREES("sse4.2"), AGREES("popcnt"), AGREES("sse4a"), AGREES("bmi"), AGREES("bmi2"), AGREES("fma"), AGREES("fma4"), AGREES("xop");
+  AGREES("avx"), AGREES("avx2"), AGREES("avx512f"), AGREES("avx512cd"), AGREES("avx512bw"), AGREES("avx512dq"), AGREES("avx512vl");
+  AGREES("avx512vbmi"), AGREES("avx512ifma"), AGREES("avx512vbmi2"), AGREES("avx512vnni"), AGREES("avx512bitalg");
+  AGREES("avx512vpopcntdq"), AGREES("avx512vp2intersect"), AGREES("gfni");
+  assert_true(trt_cpu_check("", &err));
+  if (__builtin_cpu_supports("fma4") || __builtin_cpu_supports("xop")) return;
+  assert_false(trt_cpu_check("sse4.2,fma4,xop", &err));
+  assert_non_null(strstr(err.text, "a CPU with fma4, xop, which"));
+}
+#else
+static void cpu_features(void **state) {
+  (void)state;
+  trt_error err;
+  assert_true(trt_cpu_check("avx9000", &err)); /* none of this machine's kind: not asked for */
+}
+#endif
 
 int main(void) {
   const struct CMUnitTest tests[] = {
@@ -281,6 +309,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(safetensors_refuses, make_path, remove_path),
       cmocka_unit_test_setup_teardown(every_byte_of_a_checkpoint, make_path, remove_path),
       cmocka_unit_test(broken_programs_are_refused),
+      cmocka_unit_test(cpu_features),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
