@@ -113,7 +113,10 @@ cg_kernel *cg_kernel_begin(cg_node *x, const char *suffix) {
   return k;
 }
 
-void cg_kernel_end(cg_kernel *k) { LLVMBuildRetVoid(k->c->b); }
+void cg_kernel_end(cg_kernel *k) {
+  if (k->whole_tiles) k->c->target->tiles->release(k->c);
+  LLVMBuildRetVoid(k->c->b);
+}
 
 /* Moves the builder into the kernel's entry block, before its branch; returns where it was. */
 static LLVMBasicBlockRef enter_entry(cg_ctx *c, LLVMBasicBlockRef entry) {
@@ -174,6 +177,14 @@ bool cg_float_operands(cg_node *x) {
     return false;
   }
   return true;
+}
+
+void cg_whole_tiles(cg_kernel *k) {
+  if (k->whole_tiles) return;
+  LLVMBasicBlockRef here = enter_entry(k->c, k->entry);
+  k->c->target->tiles->configure_whole(k->c);
+  LLVMPositionBuilderAtEnd(k->c->b, here);
+  k->whole_tiles = true;
 }
 
 cg_val cg_operand(cg_kernel *k, cg_val index) { return load_operand(k, index); }

@@ -37,6 +37,11 @@ typedef struct cg_tile_unit {
   void (*load)(cg_ctx *c, int tile, cg_val p, int64_t stride);
   void (*store)(cg_ctx *c, int tile, cg_val p, int64_t stride);
   void (*dot_u8s8)(cg_ctx *c, int acc, int a, int b);
+  /* For floats all eight tiles are full: acc[16][16] += a[16][2k] b[k][16][2], bfloat16 into float32, each run of 16 products
+   * of an even k and of an odd one rounded by itself; subnormals count as zeros. */
+  const char *float_name;
+  void (*configure_whole)(cg_ctx *c);
+  void (*dot_bf16)(cg_ctx *c, int acc, int a, int b);
 } cg_tile_unit;
 
 enum { CG_TABLE_FLOATS = 32 };
@@ -59,6 +64,7 @@ struct cg_target {
   /* x * 2^n for a vf x and integers n held as floats, rounded once; NULL: done in the exponent field. */
   cg_val (*scale_by_power)(cg_ctx *c, cg_val x, cg_val n);
   const cg_tile_unit *tiles; /* NULL: none */
+  bool f32_tiles;            /* it multiplies bfloat16 as well, of which float32 products are made (gemm_f32_tiles.c) */
   void (*past_caches_done)(cg_ctx *c); /* orders cg_store_past_caches before what follows; NULL: such stores are no use */
   /* Switches flush-to-zero/denormals-are-zero off for an exact section; returns what cg_denormals_restore takes. */
   cg_val (*denormals_keep)(cg_ctx *c);
@@ -100,6 +106,7 @@ typedef struct cg_kernel {
   LLVMBasicBlockRef entry; /* for allocas */
   cg_val *bufs;            /* operand addresses loaded so far, NULL where not yet */
   cg_val work;             /* likewise the workspace */
+  bool whole_tiles;        /* cg_whole_tiles was called */
 } cg_kernel;
 cg_kernel *cg_kernel_begin(cg_node *x, const char *suffix);
 void cg_kernel_end(cg_kernel *k); /* adds ret void */
@@ -114,6 +121,8 @@ cg_val cg_scratch(cg_kernel *k, uint64_t offset, uint64_t bytes);
 /* Reserves [offset, offset+bytes) of the workspace: memory that all tasks and all launches of one node share (partial sums,
  * packed operands). Its contents do not outlive the node. Returns its address; offsets in multiples of 64. */
 cg_val cg_work(cg_kernel *k, uint64_t offset, uint64_t bytes);
+/* The tile unit is set up for floats from the kernel's start to its end. */
+void cg_whole_tiles(cg_kernel *k);
 /* A pointer picked at run time: operand number `index` (i64; inputs, then outputs). */
 cg_val cg_operand(cg_kernel *k, cg_val index);
 /* A constant table of i64 in the module, e.g. what each task works on. */

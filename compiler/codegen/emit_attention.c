@@ -5,26 +5,16 @@
  *
  * Backward, per head: P = exp(scale q k^T - lse); D_i = do_i . o_i; dS = P (do v^T - D);
  *                     dq = scale dS k; dk = scale dS^T q; dv = P^T do. */
+#include "compiler/codegen/attention.h"
 #include "compiler/codegen/rows.h"
 
 enum { ROWS = 256 }; /* more queries than this are taken in blocks of 128 */
 
-typedef struct attn {
-  cg_ctx *c;
-  cg_kernel *k;
-  int64_t B, N, H, d;
-  int64_t row;                /* floats between tokens of q, k, v */
-  int64_t ld;                 /* floats between rows of a tile */
-  double scale;
-  uint64_t tile_at[2], sums_at, gemm_at; /* scratch */
-  cg_val q, key, v, dq, dk, dv, o, d_o, lse; /* this head's first element; o, d_o: H*d between tokens */
-} attn;
+static int64_t block_rows(const cg_attn *a) { return a->N <= ROWS ? a->N : ROWS / 2; }
 
-static int64_t block_rows(const attn *a) { return a->N <= ROWS ? a->N : ROWS / 2; }
-
-static attn describe(const cg_node *x, int first, int n_operands) {
+static cg_attn describe(const cg_node *x, int first, int n_operands) {
   const tt_type *t = cg_in_type(x, first);
-  attn a = {.c = x->c, .B = t->dim[0], .N = t->dim[1], .H = tt_node_int(x->g, x->n, TT_A_HEADS), .row = t->dim[2]};
+  cg_attn a = {.c = x->c, .B = t->dim[0], .N = t->dim[1], .H = tt_node_int(x->g, x->n, TT_A_HEADS), .row = t->dim[2]};
   a.d = (n_operands == 1 ? a.row / 3 : a.row) / a.H;
   a.scale = tt_node_float(x->g, x->n, TT_A_SCALE);
   a.ld = (a.N + 15) / 16 * 16;
@@ -37,14 +27,14 @@ static attn describe(const cg_node *x, int first, int n_operands) {
 }
 
 /* Pointers to part `part` of operands first.. for the head at (b, h): packed in one tensor, or a tensor each. */
-static cg_val head(attn *a, cg_val base, int64_t row, cg_val b, cg_val h, int64_t part) {
+static cg_val head(cg_attn *a, cg_val base, int64_t row, cg_val b, cg_val h, int64_t part) {
   cg_ctx *c = a->c;
   cg_val token = cg_mul(c, b, cg_i64(c, a->N * row));
   cg_val at = cg_add(c, token, cg_add(c, cg_mul(c, h, cg_i64(c, a->d)), cg_i64(c, part * a->H * a->d)));
   return cg_gep(c, c->f32, base, at);
 }
 
-static void heads(attn *a, bool outputs, int first, bool packed, cg_val b, cg_val h, cg_val *out) {
+static void heads(cg_attn *a, bool outputs, int first, bool packed, cg_val b, cg_val h, cg_val *out) {
   for (int i = 0; i < 3; i++) {
     int operand = packed ? first : first + i;
     cg_val base = outputs ? cg_out(a->k, operand) : cg_in(a->k, operand);
@@ -52,28 +42,28 @@ static void heads(attn *a, bool outputs, int first, bool packed, cg_val b, cg_va
   }
 }
 
-static cg_val tile(attn *a, int which) {
+static cg_val tile(cg_attn *a, int which) {
   return cg_scratch(a->k, a->tile_at[which], (uint64_t)(block_rows(a) * a->ld) * 4 + 64);
 }
 
-static cg_val offset_rows(attn *a, cg_val p, cg_val i, int64_t row) { return cg_row(a->c, p, i, row); }
+static cg_val offset_rows(cg_attn *a, cg_val p, cg_val i, int64_t row) { return cg_row(a->c, p, i, row); }
 
 /* tile[M, N] = alpha x[M, d] y[N, d]^T */
-static void scores(attn *a, cg_val x, int64_t x_row, cg_val y, int64_t y_row, int64_t M, double alpha, cg_val out) {
+static void scores(cg_attn *a, cg_val x, int64_t x_row, cg_val y, int64_t y_row, int64_t M, double alpha, cg_val out) {
   cg_gemm g = {.M = M, .N = a->N, .K = a->d, .a = x, .b = y, .out = out, .a_rs = x_row, .a_cs = 1, .b_rs = 1, .b_cs = y_row,
                .c_rs = a->ld, .alpha = alpha};
   cg_gemm_f32(a->k, &g, a->gemm_at);
 }
 
 /* out[M, d] = alpha tile[M, N] y[N, d] */
-static void mix(attn *a, cg_val t, cg_val y, int64_t y_row, int64_t M, double alpha, cg_val out, int64_t out_row) {
+static void mix(cg_attn *a, cg_val t, cg_val y, int64_t y_row, int64_t M, double alpha, cg_val out, int64_t out_row) {
   cg_gemm g = {.M = M, .N = a->d, .K = a->N, .a = t, .b = y, .out = out, .a_rs = a->ld, .a_cs = 1, .b_rs = y_row, .b_cs = 1,
                .c_rs = out_row, .alpha = alpha};
   cg_gemm_f32(a->k, &g, a->gemm_at);
 }
 
 /* out[N, d] (+)= alpha tile[M, N]^T y[M, d] */
-static void mix_transposed(attn *a, cg_val t, cg_val y, int64_t y_row, int64_t M, double alpha, cg_val out, bool accumulate) {
+static void mix_transposed(cg_attn *a, cg_val t, cg_val y, int64_t y_row, int64_t M, double alpha, cg_val out, bool accumulate) {
   cg_gemm g = {.M = a->N, .N = a->d, .K = M, .a = t, .b = y, .out = out, .a_rs = 1, .a_cs = a->ld, .b_rs = y_row, .b_cs = 1,
                .c_rs = a->row, .alpha = alpha, .accumulate = accumulate};
   cg_gemm_f32(a->k, &g, a->gemm_at);
@@ -87,7 +77,7 @@ typedef struct arow {
 } arow;
 
 /* Rows of the tile become exp(s - max); lse = max + log(sum), 1 / sum to scratch. */
-static void exponentiate(attn *a, cg_val first, int64_t M) {
+static void exponentiate(cg_attn *a, cg_val first, int64_t M) {
   cg_ctx *c = a->c;
   cg_val t = tile(a, 0), sums = cg_scratch(a->k, a->sums_at, (uint64_t)block_rows(a) * 4), max;
   cg_loop l;
@@ -98,7 +88,7 @@ static void exponentiate(attn *a, cg_val first, int64_t M) {
   cg_loop_end(&l, NULL);
 }
 
-static void normalise(attn *a, cg_val o, int64_t M) {
+static void normalise(cg_attn *a, cg_val o, int64_t M) {
   cg_ctx *c = a->c;
   cg_val sums = cg_scratch(a->k, a->sums_at, (uint64_t)block_rows(a) * 4);
   cg_loop l;
@@ -108,7 +98,7 @@ static void normalise(attn *a, cg_val o, int64_t M) {
   cg_loop_end(&l, NULL);
 }
 
-static void forward_block(attn *a, cg_val first, int64_t M, bool only) {
+static void forward_block(cg_attn *a, cg_val first, int64_t M, bool only) {
   (void)only;
   cg_val o = offset_rows(a, a->o, first, a->H * a->d), t = tile(a, 0);
   scores(a, offset_rows(a, a->q, first, a->row), a->row, a->key, a->row, M, a->scale, t);
@@ -132,7 +122,7 @@ static void gradient_body(void *u, cg_val i, cg_val n) {
   cg_store_n(c, ds, cg_gep(c, c->f32, r->ds, i), n);
 }
 
-static void probabilities(attn *a, cg_val first, cg_val o, cg_val d_o, int64_t M) {
+static void probabilities(cg_attn *a, cg_val first, cg_val o, cg_val d_o, int64_t M) {
   cg_ctx *c = a->c;
   cg_val p = tile(a, 0), ds = tile(a, 1), dot;
   int64_t row = a->H * a->d;
@@ -147,7 +137,7 @@ static void probabilities(attn *a, cg_val first, cg_val o, cg_val d_o, int64_t M
   cg_loop_end(&l, NULL);
 }
 
-static void backward_block(attn *a, cg_val first, int64_t M, bool only) {
+static void backward_block(cg_attn *a, cg_val first, int64_t M, bool only) {
   int64_t row = a->H * a->d;
   cg_val p = tile(a, 0), ds = tile(a, 1), q = offset_rows(a, a->q, first, a->row);
   cg_val o = offset_rows(a, a->o, first, row), d_o = offset_rows(a, a->d_o, first, row);
@@ -159,10 +149,10 @@ static void backward_block(attn *a, cg_val first, int64_t M, bool only) {
   mix(a, ds, a->key, a->row, M, a->scale, offset_rows(a, a->dq, first, a->row), a->row);
 }
 
-typedef void block_fn(attn *a, cg_val first, int64_t M, bool only);
+typedef void block_fn(cg_attn *a, cg_val first, int64_t M, bool only);
 
 /* All queries of one head, in blocks; the last one is its own code, since products have sizes known at compile time. */
-static void blocks(attn *a, block_fn *body) {
+static void blocks(cg_attn *a, block_fn *body) {
   cg_ctx *c = a->c;
   int64_t M = block_rows(a), whole = a->N / M * M;
   if (whole == M && M == a->N) {
@@ -182,7 +172,7 @@ static void zero_body(void *u, cg_val i, cg_val n) {
 }
 
 /* dk and dv are sums over blocks of queries. */
-static void clear(attn *a, cg_val p) {
+static void clear(cg_attn *a, cg_val p) {
   cg_ctx *c = a->c;
   cg_loop l;
   cg_loop_begin(c, &l, cg_i64(c, 0), cg_i64(c, a->N), 1, 0, NULL);
@@ -192,14 +182,15 @@ static void clear(attn *a, cg_val p) {
 }
 
 /* Tasks over the B*H heads; body sees b, h. */
-typedef void head_fn(attn *a, cg_val b, cg_val h);
-static void emit_heads(cg_node *x, attn *a, int64_t products, head_fn *body) {
+typedef void head_fn(cg_attn *a, cg_val b, cg_val h);
+static void emit_heads(cg_node *x, cg_attn *a, int64_t products, head_fn *body) {
   int64_t n = a->B * a->H, cost = a->N * a->N * (products * a->d / 64 + 1);
   int64_t grain = cg_grain(n, cost, 1);
   cg_kernel *k = a->k = cg_kernel_begin(x, "");
   if (k) {
     cg_ctx *c = k->c;
     cg_range r = cg_task_range(k, n, grain);
+    if (cg_attn_on_tiles(a)) cg_whole_tiles(k);
     cg_loop l;
     cg_loop_begin(c, &l, r.begin, r.end, 1, 0, NULL);
     body(a, cg_div(c, l.i, cg_i64(c, a->H)), cg_rem(c, l.i, cg_i64(c, a->H)));
@@ -209,21 +200,25 @@ static void emit_heads(cg_node *x, attn *a, int64_t products, head_fn *body) {
   cg_launch(x, "", (n + grain - 1) / grain);
 }
 
-static cg_val lse_of(attn *a, cg_val base, cg_val b, cg_val h) {
+static cg_val lse_of(cg_attn *a, cg_val base, cg_val b, cg_val h) {
   cg_ctx *c = a->c;
   return cg_row(c, base, cg_add(c, cg_mul(c, b, cg_i64(c, a->H)), h), a->N);
 }
 
-static void forward_head(attn *a, cg_val b, cg_val h) {
+static void forward_head(cg_attn *a, cg_val b, cg_val h) {
   cg_val in[3];
   heads(a, false, 0, a->k->x->d->n_in == 1, b, h, in);
   a->q = in[0], a->key = in[1], a->v = in[2];
   a->o = head(a, cg_out(a->k, 0), a->H * a->d, b, h, 0);
   a->lse = lse_of(a, cg_out(a->k, 1), b, h);
+  if (cg_attn_on_tiles(a)) {
+    cg_attn_tiles_forward(a);
+    return;
+  }
   blocks(a, forward_block);
 }
 
-static void backward_head(attn *a, cg_val b, cg_val h) {
+static void backward_head(cg_attn *a, cg_val b, cg_val h) {
   cg_val in[3], out[3];
   bool packed = a->k->x->d->n_in == 4;
   heads(a, false, 3, packed, b, h, in);
@@ -233,6 +228,10 @@ static void backward_head(attn *a, cg_val b, cg_val h) {
   a->d_o = head(a, cg_in(a->k, 0), a->H * a->d, b, h, 0);
   a->o = head(a, cg_in(a->k, 1), a->H * a->d, b, h, 0);
   a->lse = lse_of(a, cg_in(a->k, 2), b, h);
+  if (cg_attn_on_tiles(a)) {
+    cg_attn_tiles_backward(a);
+    return;
+  }
   if (block_rows(a) < a->N) {
     clear(a, a->dk);
     clear(a, a->dv);
@@ -242,14 +241,14 @@ static void backward_head(attn *a, cg_val b, cg_val h) {
 
 bool cg_emit_attention(cg_node *x) { /* qkv | q, k, v -> o, lse */
   TT_TRY(cg_float_operands(x));
-  attn a = describe(x, 0, x->d->n_in);
+  cg_attn a = describe(x, 0, x->d->n_in);
   emit_heads(x, &a, 2, forward_head);
   return true;
 }
 
 bool cg_emit_attention_grad(cg_node *x) { /* do, o, lse, qkv | q, k, v -> dqkv | dq, dk, dv */
   TT_TRY(cg_float_operands(x));
-  attn a = describe(x, 3, x->d->n_in - 3);
+  cg_attn a = describe(x, 3, x->d->n_in - 3);
   emit_heads(x, &a, 5, backward_head);
   return true;
 }

@@ -93,6 +93,7 @@ static bool fill(cg_target *t) {
   t->mx_rows = 6, t->mx_vectors = 2;
   if (wide) t->scale_by_power = scalef, t->pick = pick;
   if (t->dot == CG_DOT_VNNI512 && has_all(t->features, amx)) t->tiles = &cg_tiles_amx;
+  t->f32_tiles = t->tiles && cg_has_feature(t->features, "amx-bf16");
   t->past_caches_done = past_caches_done;
   t->denormals_keep = keep_denormals;
   t->denormals_restore = restore_denormals;

@@ -24,5 +24,8 @@ void sweep_attention(sweep *s) {
     attention(s, 1, 300, 1, 16, packed);
   }
   attention(s, 1, 197, 2, 64, true);
+  attention(s, 1, 33, 2, 16, true);
+  attention(s, 1, 45, 2, 80, false);
+  attention(s, 1, 256, 1, 32, true);
   attention(s, 3, 1, 1, 4, true);
 }
