@@ -23,7 +23,7 @@ typedef LLVMValueRef cg_val;
 typedef LLVMTypeRef cg_type;
 
 /* Everything that differs between machines. Only target_*.c names a triple or a CPU feature. */
-typedef enum { CG_DOT_VNNI512, CG_DOT_VNNI256, CG_DOT_MADD512, CG_DOT_MADD256, CG_DOT_SDOT, CG_DOT_SMULL } cg_dot;
+typedef enum { CG_DOT_VNNI512, CG_DOT_VNNI256, CG_DOT_MADD512, CG_DOT_MADD256, CG_DOT_SDOT, CG_DOT_SMULL, CG_DOT_SMMLA } cg_dot;
 typedef struct cg_ctx cg_ctx;
 
 /* A unit that multiplies tiles of bytes: acc[16][16] += a[16][4k] b[k][16][4], u8 x s8 into i32, in tiles it names by number.
@@ -61,6 +61,8 @@ struct cg_target {
    * += two of them. A caller that knows how large its integers are may widen once for many. NULL where there is no such step. */
   cg_val (*dot_narrow)(cg_ctx *c, cg_val acc, cg_val a, cg_val b);
   cg_val (*dot_widen)(cg_ctx *c, cg_val acc, cg_val halves);
+  /* acc[2][2] += a[2][8] * b[2][8]^T, signed bytes: twice the products of a vector of 16 bytes. NULL: none. */
+  cg_val (*dot_square)(cg_ctx *c, cg_val acc, cg_val a, cg_val b);
   /* x * 2^n for a vf x and integers n held as floats, rounded once; NULL: done in the exponent field. */
   cg_val (*scale_by_power)(cg_ctx *c, cg_val x, cg_val n);
   const cg_tile_unit *tiles; /* NULL: none */

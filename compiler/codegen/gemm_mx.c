@@ -174,12 +174,74 @@ static void narrow_dots(tile *t, cg_val k, int blocks, cg_val init, cg_val *acc)
   }
 }
 
+/* Pairs of lanes: pair h of x, then pair h of y; and lane by lane x's and y's of their pairs h. */
+static cg_val pairs_of(cg_ctx *c, cg_val x, cg_val y, int h) {
+  cg_val lanes[4] = {cg_i32(c, 2 * h), cg_i32(c, 2 * h + 1), cg_i32(c, 4 + 2 * h), cg_i32(c, 5 + 2 * h)};
+  return LLVMBuildShuffleVector(c->b, x, y, LLVMConstVector(lanes, 4), "");
+}
+static cg_val zipped(cg_ctx *c, cg_val x, cg_val y, int h) {
+  cg_val lanes[4] = {cg_i32(c, 2 * h), cg_i32(c, 4 + 2 * h), cg_i32(c, 2 * h + 1), cg_i32(c, 5 + 2 * h)};
+  return LLVMBuildShuffleVector(c->b, x, y, LLVMConstVector(lanes, 4), "");
+}
+
+/* Eight bytes at p of each of two rows. */
+static cg_val two_rows(cg_ctx *c, cg_val p, int64_t stride) {
+  cg_val both = LLVMGetPoison(cg_vec(c, c->i64, 2));
+  for (int i = 0; i < 2; i++)
+    both = LLVMBuildInsertElement(c->b, both, cg_load(c, c->i64, at_byte(c, p, i * stride), 4), cg_i32(c, i), "");
+  return both;
+}
+
+/* sum[(i/2)*2nv + j] of rows i, i+1 and columns 2j, 2j+1 += eight elements from `group` (of four) on, of rows at `a` and of
+ * the panel at `b`, which has them four by four. */
+static void square_step(tile *t, cg_val a, cg_val b, int group, cg_val *sum) {
+  cg_ctx *c = t->c;
+  int nv = (int)t->s->nr / c->W;
+  int64_t row = t->s->chunk * TT_MX_BLOCK;
+  cg_val rows[4];
+  for (int p = 0; p < t->s->mr / 2; p++) rows[p] = two_rows(c, at_byte(c, a, 2 * p * row + group * 4), row);
+  for (int j = 0; j < 2 * nv; j++) {
+    cg_val at = cg_addr(c, c->i32, b, group * t->s->nr + j / 2 * c->W), next = cg_addr(c, c->i32, at, t->s->nr);
+    cg_val columns = zipped(c, cg_load(c, c->vi, at, 4), cg_load(c, c->vi, next, 4), j % 2);
+    for (int p = 0; p < t->s->mr / 2; p++)
+      sum[p * 2 * nv + j] = c->target->dot_square(c, sum[p * 2 * nv + j], rows[p], columns);
+  }
+}
+
+/* Dot products by squares of two rows and two columns, which are taken apart at the end. */
+static void square_dots(tile *t, cg_val k, int blocks, cg_val init, cg_val *acc) {
+  cg_ctx *c = t->c;
+  int nv = (int)t->s->nr / c->W, n = t->s->mr * nv;
+  cg_val sum[64], a0 = cg_gep_bytes(c, t->a, cg_mul(c, k, cg_i64(c, TT_MX_BLOCK)));
+  cg_val b0 = cg_gep_bytes(c, t->b, cg_mul(c, k, cg_i64(c, TT_MX_BLOCK * t->s->nr)));
+  TT_ASSERT(c->W == 4 && t->s->mr % 2 == 0 && t->s->mr <= 8 && n <= 64);
+  for (int j = 0; j < n; j++) {
+    cg_val from = cg_load(c, c->vi, cg_addr(c, c->i32, init, j % (2 * nv) / 2 * c->W), 4);
+    sum[j] = pairs_of(c, from, from, j % 2);
+  }
+  cg_loop half;
+  cg_loop_begin(c, &half, cg_i64(c, 0), cg_i64(c, blocks * TT_MX_BLOCK / 4), 4, n, sum);
+  cg_val a = cg_gep(c, c->i32, a0, half.i), b = cg_gep(c, c->i32, b0, cg_mul(c, half.i, cg_i64(c, t->s->nr)));
+  for (int j = 0; j < n; j++) sum[j] = half.carry[j];
+  for (int g = 0; g < 4; g += 2) square_step(t, a, b, g, sum);
+  cg_loop_end(&half, sum);
+  for (int i = 0; i < t->s->mr; i++)
+    for (int v = 0; v < nv; v++) {
+      const cg_val *square = &half.carry[i / 2 * 2 * nv + 2 * v];
+      acc[i * nv + v] = pairs_of(c, square[0], square[1], i % 2);
+    }
+}
+
 /* acc = dot products started from `init`, as vi. */
 static void block_dots(tile *t, cg_val k, int blocks, cg_val init, cg_val *acc) {
   cg_ctx *c = t->c;
   int nv = (int)t->s->nr / c->W, n = t->s->mr * nv;
   if (t->s->narrow) {
     narrow_dots(t, k, blocks, init, acc);
+    return;
+  }
+  if (c->target->dot_square) {
+    square_dots(t, k, blocks, init, acc);
     return;
   }
   for (int i = 0; i < n; i++) acc[i] = cg_load(c, c->vi, cg_addr(c, c->i32, init, i % nv * c->W), 4);

@@ -14,6 +14,7 @@ static int n_sums(const cg_ctx *c) { return c->target->vector_regs >= 32 ? MOST_
 
 /* The cheapest step of a dot product: in 16 bits where there is one. */
 static cg_val dot(cg_ctx *c, cg_val sum, cg_val a, cg_val b) {
+  if (c->target->dot_square) return c->target->dot_square(c, sum, a, b);
   return c->target->dot_narrow ? c->target->dot_narrow(c, sum, a, b) : c->target->dot_u8s8(c, sum, a, b);
 }
 
@@ -69,7 +70,8 @@ static void tile_rounds(cg_ctx *c, cg_val rounds) {
 
 int cg_peak_work(const cg_ctx *c, cg_peak_kind kind) {
   if (kind == CG_PEAK_TILES) return CG_TILE_ACCS * CG_TILE_AS * 2 * 16 * 16 * 64;
-  return (kind == CG_PEAK_FMA ? 2 * n_sums(c) : kind == CG_PEAK_DOT ? 8 * n_sums(c) : 4 * STREAMS) * c->W;
+  int of_a_dot = c->target->dot_square ? 16 : 8;
+  return (kind == CG_PEAK_FMA ? 2 * n_sums(c) : kind == CG_PEAK_DOT ? of_a_dot * n_sums(c) : 4 * STREAMS) * c->W;
 }
 
 void cg_peak_rounds(cg_ctx *c, cg_peak_kind kind, cg_val data, cg_val rounds, cg_val to) {

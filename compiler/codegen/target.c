@@ -180,7 +180,7 @@ const char *cg_target_cross(const cg_target *t) { return t->family->host ? NULL 
 
 const char *cg_target_describe(const cg_target *t) {
   static const char *const dots[] = {"vpdpbusd, 512-bit",   "vpdpbusd, 256-bit", "vpmaddubsw, 512-bit",
-                                     "vpmaddubsw, 256-bit", "sdot",              "smull"};
+                                     "vpmaddubsw, 256-bit", "sdot",              "smull",             "smmla"};
   static _Thread_local char text[256];
   snprintf(text, sizeof text, "%s, %s, %d-bit vectors, dot product %s%s%s", t->triple, t->cpu, t->vector_bytes * 8,
            dots[t->dot], t->tiles ? ", tiles by " : "", t->tiles ? t->tiles->name : "");

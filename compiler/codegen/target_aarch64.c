@@ -1,5 +1,5 @@
-/* AArch64: NEON, 128 bits. Dot products by sdot, or by widening multiplications on cores older than it. Both multiply signed
- * by signed, so that an MX product needs no offset (gemm_mx.c). */
+/* AArch64: NEON, 128 bits. Dot products by sdot, or by widening multiplications on cores older than it, and those of MX
+ * operands by smmla where there is that. All multiply signed by signed, so that an MX product needs no offset (gemm_mx.c). */
 #include <string.h>
 #include <llvm-c/Target.h>
 #include "compiler/codegen/targets.h"
@@ -9,6 +9,11 @@ static cg_type bytes16(cg_ctx *c) { return cg_vec(c, c->i8, 16); }
 static cg_val dot_sdot(cg_ctx *c, cg_val acc, cg_val a, cg_val b) {
   cg_val args[3] = {acc, cg_bits(c, a, bytes16(c)), cg_bits(c, b, bytes16(c))};
   return cg_call(c, "llvm.aarch64.neon.sdot.v4i32.v16i8", c->vi, 3, args);
+}
+
+static cg_val square_smmla(cg_ctx *c, cg_val acc, cg_val a, cg_val b) {
+  cg_val args[3] = {acc, cg_bits(c, a, bytes16(c)), cg_bits(c, b, bytes16(c))};
+  return cg_call(c, "llvm.aarch64.neon.smmla.v4i32.v16i8", c->vi, 3, args);
 }
 
 static cg_val half(cg_ctx *c, cg_val v, int which) {
@@ -57,6 +62,7 @@ static bool fill(cg_target *t) {
   t->dot = sdot ? CG_DOT_SDOT : CG_DOT_SMULL;
   t->dot_u8s8 = sdot ? dot_sdot : dot_smull;
   t->dot_signed = true;
+  if (sdot && cg_has_feature(t->features, "i8mm")) t->dot = CG_DOT_SMMLA, t->dot_square = square_smmla;
   t->mx_rows = 6, t->mx_vectors = 4;
   t->branch_tails = true;
   t->denormals_keep = keep_denormals;
@@ -76,6 +82,7 @@ static void init(void) {
 
 static const cg_level levels[] = {
     {"dotprod", "generic", "+v8.2a,+fp-armv8,+neon,+dotprod", "Armv8.2 with dot products by sdot (the floor of 'aarch64')"},
+    {"i8mm", "generic", "+v8.6a,+fp-armv8,+neon,+dotprod,+i8mm", "Armv8.6 with products of 2 x 8 by 8 x 2 bytes by smmla"},
     {"v8", "generic", "+v8a,+fp-armv8,+neon", "any 64-bit Arm: dot products by smull"},
     {0}};
 

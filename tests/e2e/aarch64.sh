@@ -1,5 +1,5 @@
 #!/bin/sh
-# Trainers for AArch64, linked here and run under qemu-user: with the dot product and without, on one thread and on three, all
+# Trainers for AArch64, linked here and run under qemu-user: with smmla, sdot and neither, on one thread and on three, all
 # leave the same state bit for bit; their losses are those of x86 but for the order in which float32 sums are added.
 . "$(dirname "$0")/common.sh"
 [ "$(uname -m)" != aarch64 ] || { echo "SKIP: this machine is one"; exit 77; }
@@ -12,6 +12,7 @@ done
 compile() { "$tetrac" compile "$work/m.onnx" --batch 4 --recipe tetrajet-qema --quiet --target "$1" -o "$work/$2"; }
 compile aarch64 dotprod
 compile aarch64:v8 v8
+compile aarch64:i8mm i8mm
 compile cpu here
 [ "$("$build/tetrac" compile "$work/m.onnx" --batch 4 --quiet --target aarch64-linux-gnu --emit asm -o - | grep -c 'sdot')" -gt 100 ] ||
   { echo "FAIL: no sdot for aarch64"; exit 1; }
@@ -25,8 +26,9 @@ train() {
 train dot1 1 qemu-aarch64 -cpu cortex-a76 "$work/dotprod"
 train dot3 3 qemu-aarch64 -cpu cortex-a76 "$work/dotprod"
 train v8 1 qemu-aarch64 -cpu cortex-a53 "$work/v8"
+train i8mm 1 qemu-aarch64 -cpu max "$work/i8mm"
 train here 1 "$work/here"
-for other in dot3 v8; do
+for other in dot3 v8 i8mm; do
   cmp "$work/run.dot1/state.safetensors" "$work/run.$other/state.safetensors" || { echo "FAIL: dot1 and $other leave different states"; exit 1; }
 done
 losses() { sed -n 's/.*"loss":\([^,]*\),.*/\1/p' "$work/run.$1/metrics.jsonl"; }

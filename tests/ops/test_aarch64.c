@@ -48,11 +48,20 @@ static void test_v8(void **state) {
   close_target(&s);
 }
 
+/* Nor with smmla; no emulated core has that but the one that has everything. */
+static void test_i8mm(void **state) {
+  (void)state;
+  sweep s;
+  assert_true(open_target(&s, "aarch64:i8mm", "max"));
+  sweep_mx(&s);
+  close_target(&s);
+}
+
 int main(void) {
   sweep s;
   if (!open_target(&s, "aarch64", "max")) return SKIPPED;
   foreign_close(s.foreign);
   tt_arena_destroy(s.target_arena);
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_dotprod), cmocka_unit_test(test_v8)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_dotprod), cmocka_unit_test(test_v8), cmocka_unit_test(test_i8mm)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
