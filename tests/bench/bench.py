@@ -13,6 +13,7 @@ import tempfile
 import time
 
 import machine
+import recompute
 import render
 from contenders import LIMITED, MODELS, OURS, PEERS, Failed, Ours, Torch, clean, median, model_file, say, watched
 
@@ -220,6 +221,15 @@ def run_limited(a, record, folder):
         comparison.stop()
 
 
+def run_recompute(a, record, folder):
+    """The first model at the first number of threads: what a byte costs to remake is much the same in the others."""
+    if not a.recompute_rounds or "tetrajet" not in a.peers:
+        return
+    model = a.models[0]
+    source, _ = model_file(a.tetrac, model, folder, dict(a.onnx))
+    recompute.run(record, compile_line(a, source, model, "tetrajet", ""), model, folder, a.threads[0], a.recompute_rounds)
+
+
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = lambda known: lambda text: [checked(x, known) for x in text.split(",") if x]
@@ -234,6 +244,8 @@ def arguments():
     p.add_argument("--limited", type=names(LIMITED), default=list(LIMITED),
                    help="lesser targets to measure the first model with, of " + ",".join(LIMITED) + "; '' for none")
     p.add_argument("--limited-rounds", type=int, default=3, help="rounds of these (default 3)")
+    p.add_argument("--recompute-rounds", type=int, default=3,
+                   help="rounds of the first model under each setting of memory.recompute (default 3; 0 for none)")
     p.add_argument("--threads", type=lambda s: [int(x) for x in s.split(",")], default=[2, 1], help="such as 1,2")
     p.add_argument("--rounds", type=int, default=6, help="rounds of each comparison (default 6)")
     p.add_argument("--slow-rounds", type=int, default=2, help="rounds of the simulated contender (default 2)")
@@ -287,6 +299,7 @@ def measured(a, root):
         for threads in a.threads:
             run_kernels(a, record, a.kernels, threads)
         run_limited(a, record, folder)
+        run_recompute(a, record, folder)
         compared = time.monotonic()
         run_steps(a, record, trainers, start + 60 * a.minutes)
     end = time.monotonic()

@@ -2,6 +2,7 @@
 import os
 import re
 
+import recompute
 from contenders import LIMITED, MODELS, OURS, PEERS, median
 from samples import (Kernels, Profile, Steps, largest_ops, shortage_of_linears, shortage_of_memory, shortage_of_products)
 
@@ -142,6 +143,17 @@ def limited_table(data):
     return ["### Without the matrix unit", where, table(head, rows)]
 
 
+def recompute_table(data):
+    rows = [(setting, number(ms), "1" if setting == recompute.REFERENCE else ratio.text(), number(peak), f"{share:.0%}")
+            for setting, ms, ratio, peak, share in recompute.rows(data)]
+    if not rows:
+        return []
+    about = data["recompute"]
+    where = f"{data['models'][about['model']]['title']}, {plural(about['threads'])}, recipe tetrajet; the settings give equal bits."
+    head = ["memory.*", "ms a step", "time, everything kept = 1", "peak MB", "of all kept"]
+    return ["### What recomputation costs and gains", where, table(head, rows)]
+
+
 def profile_tables(data):
     """Where the time of a tetrajet step goes: the ops that take nine tenths of it."""
     out = []
@@ -231,7 +243,7 @@ def report(data):
     out = ["### What was measured on", "\n".join(described(data["identity"])),
            f"Up to {settings.get('rounds', '?')} rounds, of the simulation {settings.get('slow_rounds', '?')}; "
            f"{minutes:.0f} minutes."]
-    out += targets(data) + step_tables(data) + limited_table(data) + largest_table(data) + compile_table(data)
+    out += targets(data) + step_tables(data) + limited_table(data) + recompute_table(data) + largest_table(data) + compile_table(data)
     out += profile_tables(data) + kernel_tables(data)
     if data["notes"]:
         out += ["### What could not be measured", "\n".join(f"- {k}: {x}" for k, x in data["notes"].items())]
