@@ -3,7 +3,7 @@
  * arena: the forward keeps log-sum-exp per query, from which the backward recomputes the probabilities. After Dao et al.,
  * "FlashAttention" (2022), without the tiling along the keys, which short sequences do not need.
  *
- * Backward, per head: P = exp(scale q k^T - lse); D_i = do_i . o_i; dS = P (do v^T - D);
+ * Backward, per head: P = exp(scale q k^T - lse); dP = do v^T; D_i = sum over keys of P dP; dS = P (dP - D);
  *                     dq = scale dS k; dk = scale dS^T q; dv = P^T do. */
 #include "compiler/codegen/attention.h"
 #include "compiler/codegen/rows.h"
@@ -73,7 +73,7 @@ typedef struct arow {
   cg_ctx *c;
   cg_val s, ds;       /* rows of the tiles */
   cg_val a, b;        /* vf */
-  cg_val x, y;        /* rows of length d */
+  cg_val x;           /* a row of length d */
 } arow;
 
 /* Rows of the tile become exp(s - max); lse = max + log(sum), 1 / sum to scratch. */
@@ -107,32 +107,32 @@ static void forward_block(cg_attn *a, cg_val first, int64_t M, bool only) {
   normalise(a, o, M);
 }
 
-static void dot_terms(void *u, cg_val i, cg_val n, cg_val *terms) {
-  arow *r = u;
-  terms[0] = cg_mul(r->c, cg_cols(r->c, r->x, i, n), cg_cols(r->c, r->y, i, n));
-}
-
-/* s becomes p = exp(s - lse), ds (which holds do v^T) becomes p (ds - D). */
-static void gradient_body(void *u, cg_val i, cg_val n) {
+/* s becomes p = exp(s - lse); the terms of D, ds holding dP. */
+static void probability_terms(void *u, cg_val i, cg_val n, cg_val *terms) {
   arow *r = u;
   cg_ctx *c = r->c;
   cg_val p = cg_exp(c, cg_sub(c, cg_cols(c, r->s, i, n), r->a));
-  cg_val ds = cg_mul(c, p, cg_sub(c, cg_cols(c, r->ds, i, n), r->b));
   cg_store_n(c, p, cg_gep(c, c->f32, r->s, i), n);
+  terms[0] = cg_mul(c, p, cg_cols(c, r->ds, i, n));
+}
+
+/* ds becomes p (ds - D). */
+static void gradient_body(void *u, cg_val i, cg_val n) {
+  arow *r = u;
+  cg_ctx *c = r->c;
+  cg_val ds = cg_mul(c, cg_cols(c, r->s, i, n), cg_sub(c, cg_cols(c, r->ds, i, n), r->b));
   cg_store_n(c, ds, cg_gep(c, c->f32, r->ds, i), n);
 }
 
-static void probabilities(cg_attn *a, cg_val first, cg_val o, cg_val d_o, int64_t M) {
+static void probabilities(cg_attn *a, cg_val first, int64_t M) {
   cg_ctx *c = a->c;
-  cg_val p = tile(a, 0), ds = tile(a, 1), dot;
-  int64_t row = a->H * a->d;
+  cg_val p = tile(a, 0), ds = tile(a, 1), D;
   cg_loop l;
   cg_loop_begin(c, &l, cg_i64(c, 0), cg_i64(c, M), 1, 0, NULL);
-  arow r = {.c = c, .s = offset_rows(a, p, l.i, a->ld), .ds = offset_rows(a, ds, l.i, a->ld),
-            .x = offset_rows(a, o, l.i, row), .y = offset_rows(a, d_o, l.i, row)};
-  cg_fold(c, cg_i64(c, 0), cg_i64(c, a->d), 1, (cg_reduce_op[]){CG_SUM}, dot_terms, &r, &dot);
+  arow r = {.c = c, .s = offset_rows(a, p, l.i, a->ld), .ds = offset_rows(a, ds, l.i, a->ld)};
   r.a = cg_splat(c, cg_load_f32(c, a->lse, cg_add(c, first, l.i)), c->W);
-  r.b = cg_splat(c, dot, c->W);
+  cg_fold(c, cg_i64(c, 0), cg_i64(c, a->N), 1, (cg_reduce_op[]){CG_SUM}, probability_terms, &r, &D);
+  r.b = cg_splat(c, D, c->W);
   cg_each(c, cg_i64(c, 0), cg_i64(c, a->N), gradient_body, &r);
   cg_loop_end(&l, NULL);
 }
@@ -140,10 +140,10 @@ static void probabilities(cg_attn *a, cg_val first, cg_val o, cg_val d_o, int64_
 static void backward_block(cg_attn *a, cg_val first, int64_t M, bool only) {
   int64_t row = a->H * a->d;
   cg_val p = tile(a, 0), ds = tile(a, 1), q = offset_rows(a, a->q, first, a->row);
-  cg_val o = offset_rows(a, a->o, first, row), d_o = offset_rows(a, a->d_o, first, row);
+  cg_val d_o = offset_rows(a, a->d_o, first, row);
   scores(a, q, a->row, a->key, a->row, M, a->scale, p);
   scores(a, d_o, row, a->v, a->row, M, 1, ds);
-  probabilities(a, first, o, d_o, M);
+  probabilities(a, first, M);
   mix_transposed(a, p, d_o, row, M, 1, a->dv, !only);
   mix_transposed(a, ds, q, a->row, M, a->scale, a->dk, !only);
   mix(a, ds, a->key, a->row, M, a->scale, offset_rows(a, a->dq, first, a->row), a->row);
@@ -220,14 +220,13 @@ static void forward_head(cg_attn *a, cg_val b, cg_val h) {
 
 static void backward_head(cg_attn *a, cg_val b, cg_val h) {
   cg_val in[3], out[3];
-  bool packed = a->k->x->d->n_in == 4;
-  heads(a, false, 3, packed, b, h, in);
+  bool packed = a->k->x->d->n_in == 3;
+  heads(a, false, 2, packed, b, h, in);
   heads(a, true, 0, packed, b, h, out);
   a->q = in[0], a->key = in[1], a->v = in[2];
   a->dq = out[0], a->dk = out[1], a->dv = out[2];
   a->d_o = head(a, cg_in(a->k, 0), a->H * a->d, b, h, 0);
-  a->o = head(a, cg_in(a->k, 1), a->H * a->d, b, h, 0);
-  a->lse = lse_of(a, cg_in(a->k, 2), b, h);
+  a->lse = lse_of(a, cg_in(a->k, 1), b, h);
   if (cg_attn_on_tiles(a)) {
     cg_attn_tiles_backward(a);
     return;
@@ -246,9 +245,9 @@ bool cg_emit_attention(cg_node *x) { /* qkv | q, k, v -> o, lse */
   return true;
 }
 
-bool cg_emit_attention_grad(cg_node *x) { /* do, o, lse, qkv | q, k, v -> dqkv | dq, dk, dv */
+bool cg_emit_attention_grad(cg_node *x) { /* do, lse, qkv | q, k, v -> dqkv | dq, dk, dv */
   TT_TRY(cg_float_operands(x));
-  cg_attn a = describe(x, 3, x->d->n_in - 3);
+  cg_attn a = describe(x, 2, x->d->n_in - 2);
   emit_heads(x, &a, 5, backward_head);
   return true;
 }

@@ -112,23 +112,26 @@ void tt_eval_attention(tt_eval_ctx *c) {
   }
 }
 
-/* (do, o, lse, qkv | q, k, v) -> gradients likewise. P_ij = exp(scale q_i.k_j - lse_i); dv_j = sum_i P_ij do_i;
- * dS_ij = P_ij (do_i.v_j - do_i.o_i); dq_i = scale sum_j dS_ij k_j; dk_j = scale sum_i dS_ij q_i. */
+/* (do, lse, qkv | q, k, v) -> gradients likewise. P_ij = exp(scale q_i.k_j - lse_i); dv_j = sum_i P_ij do_i; dP_ij = do_i.v_j;
+ * dS_ij = P_ij (dP_ij - D_i), D_i = sum_j P_ij dP_ij; dq_i = scale sum_j dS_ij k_j; dk_j = scale sum_i dS_ij q_i. D_i is do_i.o_i,
+ * too, but so the forward's result need not be kept. */
 void tt_eval_attention_grad(tt_eval_ctx *c) {
-  heads v = view_heads(c, c->in + 3, c->n_in - 3), g = view_heads(c, c->out, c->n_out);
-  double scale = tt_eval_float(c, TT_A_SCALE);
+  heads v = view_heads(c, c->in + 2, c->n_in - 2), g = view_heads(c, c->out, c->n_out);
+  double scale = tt_eval_float(c, TT_A_SCALE), *p = TT_NEW_N(c->arena, double, v.N), *dp = TT_NEW_N(c->arena, double, v.N);
   for (int64_t index = 0; index < v.B * v.H * v.N; index++) { /* in the order of lse [B,H,N] */
     int64_t b = index / (v.H * v.N), h = index / v.N % v.H, i = index % v.N;
     int64_t row = (b * v.N + i) * v.H * v.d + h * v.d;
-    const double *d_o = c->in[0].d + row, *o = c->in[1].d + row, *q = head_row(&v, 0, b, h, i);
-    double do_dot_o = dot(d_o, o, v.d);
+    const double *d_o = c->in[0].d + row, *q = head_row(&v, 0, b, h, i);
     for (int64_t j = 0; j < v.N; j++) {
-      const double *k = head_row(&v, 1, b, h, j), *value = head_row(&v, 2, b, h, j);
-      double p = exp(scale * dot(q, k, v.d) - c->in[2].d[index]);
-      double ds = p * (dot(d_o, value, v.d) - do_dot_o);
-      add_scaled(head_row(&g, 0, b, h, i), scale * ds, k, v.d);
+      p[j] = exp(scale * dot(q, head_row(&v, 1, b, h, j), v.d) - c->in[1].d[index]);
+      dp[j] = dot(d_o, head_row(&v, 2, b, h, j), v.d);
+    }
+    double D = dot(p, dp, v.N);
+    for (int64_t j = 0; j < v.N; j++) {
+      double ds = p[j] * (dp[j] - D);
+      add_scaled(head_row(&g, 0, b, h, i), scale * ds, head_row(&v, 1, b, h, j), v.d);
       add_scaled(head_row(&g, 1, b, h, j), scale * ds, q, v.d);
-      add_scaled(head_row(&g, 2, b, h, j), p, d_o, v.d);
+      add_scaled(head_row(&g, 2, b, h, j), p[j], d_o, v.d);
     }
   }
 }

@@ -133,17 +133,17 @@ bool tt_shape_attention(tt_shape_ctx *c) {
   return true;
 }
 
-/* do, o [B,N,H*d], lse [B,H,N], qkv | q, k, v -> dqkv | dq, dk, dv */
+/* do [B,N,H*d], lse [B,H,N], qkv | q, k, v -> dqkv | dq, dk, dv */
 bool tt_shape_attention_grad(tt_shape_ctx *c) {
-  if (c->n_in == 5)
-    return tt_shape_fail(c, "attention_grad has 5 inputs, expected do, o, lse and packed qkv, or q, k and v");
-  int n = c->n_in - 3;
-  int64_t width = attention_width(c, 3, n);
+  if (c->n_in == 4)
+    return tt_shape_fail(c, "attention_grad has 4 inputs, expected do, lse and packed qkv, or q, k and v");
+  int n = c->n_in - 2;
+  int64_t width = attention_width(c, 2, n);
   TT_TRY(width > 0);
-  const tt_type *x = tt_shape_in(c, 3);
+  const tt_type *x = tt_shape_in(c, 2);
   const int64_t o_dim[3] = {x->dim[0], x->dim[1], width};
   const int64_t lse_dim[3] = {x->dim[0], tt_shape_int(c, TT_A_HEADS), x->dim[1]};
-  TT_TRY(tt_shape_f32_dims(c, 0, 3, o_dim) && tt_shape_f32_dims(c, 1, 3, o_dim) && tt_shape_f32_dims(c, 2, 3, lse_dim));
+  TT_TRY(tt_shape_f32_dims(c, 0, 3, o_dim) && tt_shape_f32_dims(c, 1, 3, lse_dim));
   c->n_out = n;
   for (int i = 0; i < n; i++) c->out[i] = *x;
   return true;

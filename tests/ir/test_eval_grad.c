@@ -92,8 +92,8 @@ static void attention_grad(void **state) {
   tt_tensor qkv[3] = {draw(DIMS(2, 5, 6)), draw(DIMS(2, 5, 6)), draw(DIMS(2, 5, 6))}, d_o = draw(DIMS(2, 5, 6));
   tt_tensor out[2], gradient[3];
   run_op(arena, TT_OP_ATTENTION, 3, qkv, 2, attrs, out);
-  tt_tensor in[6] = {d_o, out[0], out[1], qkv[0], qkv[1], qkv[2]};
-  run_op(arena, TT_OP_ATTENTION_GRAD, 6, in, 2, attrs, gradient);
+  tt_tensor in[5] = {d_o, out[1], qkv[0], qkv[1], qkv[2]};
+  run_op(arena, TT_OP_ATTENTION_GRAD, 5, in, 2, attrs, gradient);
   for (int i = 0; i < 3; i++) expect_gradient(&(forward){TT_OP_ATTENTION, 3, 2, qkv, attrs, &d_o}, i, &gradient[i]);
 }
 
@@ -102,7 +102,7 @@ static void attention_grad_of_packed_operand(void **state) {
   tt_attr attrs[2] = {tt_attr_int(TT_A_HEADS, 3), tt_attr_float(TT_A_SCALE, 0.7)};
   tt_tensor qkv = draw(DIMS(1, 4, 18)), d_o = draw(DIMS(1, 4, 6)), out[2], gradient;
   run_op(arena, TT_OP_ATTENTION, 1, &qkv, 2, attrs, out);
-  run_op(arena, TT_OP_ATTENTION_GRAD, 4, (tt_tensor[]){d_o, out[0], out[1], qkv}, 2, attrs, &gradient);
+  run_op(arena, TT_OP_ATTENTION_GRAD, 3, (tt_tensor[]){d_o, out[1], qkv}, 2, attrs, &gradient);
   expect_gradient(&(forward){TT_OP_ATTENTION, 1, 2, &qkv, attrs, &d_o}, 0, &gradient);
 }
 
