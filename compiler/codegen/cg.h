@@ -73,6 +73,7 @@ struct cg_target {
   void (*denormals_restore)(cg_ctx *c, cg_val saved);
   /* out[i] = table[index[i]] for the bytes of a vector of vector_bytes, index < 16. NULL: emitters use compares. */
   cg_val (*lookup)(cg_ctx *c, const int8_t *table, cg_val index);
+  cg_val (*lookup_or_zero)(cg_ctx *c, const int8_t *table, cg_val index); /* likewise, any index: 0 from 16 on */
   /* out[i] = table[index[i] mod CG_TABLE_FLOATS], a vf by a vi, from registers. NULL: emitters do without tables. */
   cg_val (*pick)(cg_ctx *c, const float *table, cg_val index);
 };

@@ -35,6 +35,7 @@ static cg_val dot_smull(cg_ctx *c, cg_val acc, cg_val a, cg_val b) {
   return cg_add(c, acc, cg_call(c, "llvm.aarch64.neon.saddlp.v4i32.v8i16", c->vi, 1, &pairs));
 }
 
+/* tbl makes 0 of an index past the table. */
 static cg_val lookup(cg_ctx *c, const int8_t *table, cg_val index) {
   cg_val bytes[16];
   for (int i = 0; i < 16; i++) bytes[i] = LLVMConstInt(c->i8, (uint8_t)table[i], false);
@@ -67,7 +68,7 @@ static bool fill(cg_target *t) {
   t->branch_tails = true;
   t->denormals_keep = keep_denormals;
   t->denormals_restore = restore_denormals;
-  t->lookup = lookup;
+  t->lookup = t->lookup_or_zero = lookup;
   t->l1_bytes = 64 << 10;
   t->l2_bytes = 1 << 20;
   return true;

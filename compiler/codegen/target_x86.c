@@ -48,6 +48,14 @@ static cg_val pick(cg_ctx *c, const float *table, cg_val index) {
   return cg_call(c, "llvm.x86.avx512.vpermi2var.ps.512", c->vf, 3, args);
 }
 
+/* A set upper bit of the index makes 0 of the byte; only it and the lower four count. */
+static cg_val lookup_or_zero(cg_ctx *c, const int8_t *table, cg_val index) {
+  int n = c->target->vector_bytes;
+  cg_val args[2] = {index, cg_splat(c, LLVMConstInt(c->i8, 112, false), n)};
+  const char *add = n == 64 ? "llvm.uadd.sat.v64i8" : "llvm.uadd.sat.v32i8";
+  return lookup(c, table, cg_call(c, add, LLVMTypeOf(index), 2, args));
+}
+
 static cg_val scalef(cg_ctx *c, cg_val x, cg_val n) {
   cg_val args[5] = {x, n, x, LLVMConstInt(c->i16, 0xffff, false), cg_i32(c, 4)}; /* all lanes; rounding as in MXCSR */
   return cg_call(c, "llvm.x86.avx512.mask.scalef.ps.512", c->vf, 5, args);
@@ -98,6 +106,7 @@ static bool fill(cg_target *t) {
   t->denormals_keep = keep_denormals;
   t->denormals_restore = restore_denormals;
   t->lookup = lookup;
+  t->lookup_or_zero = lookup_or_zero;
   t->l1_bytes = 32 << 10;
   t->l2_bytes = 1 << 20;
   return true;

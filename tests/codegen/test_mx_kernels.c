@@ -112,18 +112,41 @@ static tt_tensor packed(tt_arena *arena, tt_format format, int64_t rows, int64_t
   return t;
 }
 
-static void requantize_setting(tt_qspec q, const char *target) {
-  if (q.rounding == TT_EMA) return;
+/* Codes that come in all ways, with scales near each other except for some: a zero block's, a NaN, and where the byte path's
+ * ranges end. Row 5 of every 32 is far off in one block, and has zeros there unless `full`. */
+static tt_tensor byte_matrix(tt_arena *arena, int64_t rows, int64_t cols, int base, bool full) {
+  uint32_t r = 7 + (uint32_t)base;
+  tt_tensor t = {.type = tt_type_mx(TT_E2M1, rows, cols)};
+  t.mx = tt_arena_alloc(arena, tt_type_bytes(&t.type));
+  int64_t nb = tt_mx_blocks(cols);
+  for (int64_t b = 0; b < rows * nb; b++) {
+    int64_t row = b / nb, left = cols - b % nb * TT_MX_BLOCK;
+    bool far = row % 32 == 5 && b % nb == row / 32 % nb;
+    unsigned spread = (unsigned)(row / 32 % 9), sparse = jit_random(&r) % 4;
+    int scale = far ? (int)(row / 32 * 37 % 256) : base - (int)(jit_random(&r) % (spread + 1));
+    t.mx[tt_mx_scale_offset(&t.type) + (size_t)b] = (uint8_t)(far && !full ? 0 : scale);
+    for (int i = 0; i < 16; i++) {
+      unsigned byte = jit_random(&r) & 255, zero = jit_random(&r) & 3;
+      if (zero < sparse) byte &= 0x88;
+      if (sparse == 3 && b % 3 == 0 && i % 2) byte &= 0x88; /* columns of zeros only */
+      if (far && !full) byte = 0;
+      t.mx[b * 16 + i] = (uint8_t)(2 * i + 1 < left ? byte : 2 * i < left ? byte & 15 : 0);
+    }
+  }
+  return t;
+}
+
+static void check_requantize(tt_qspec q, tt_tensor mx, const char *target) {
   tt_arena *arena = tt_arena_create();
-  int64_t R = 170, K = 75;
-  tt_tensor in[2] = {packed(arena, TT_E2M1, R, K), rng_tensor(arena)};
+  int64_t R = mx.type.dim[0], K = mx.type.dim[1];
+  tt_tensor in[2] = {mx, rng_tensor(arena)};
   tt_attr attrs[2] = {tt_attr_qspec(TT_A_Q, q), tt_attr_int(TT_A_TENSOR, TENSOR)};
   int random = q.rounding == TT_STOCHASTIC;
   jit_case t =
       jit_case_open(TT_OP_MX_REQUANTIZE, 1 + random, (tt_type[]){in[0].type, in[1].type}, 1 + random, attrs, target);
   float *x = TT_NEW_N(arena, float, R *K);
   uint8_t *want = tt_arena_alloc(arena, tt_type_bytes(&t.type));
-  tt_mx_dequantize(&in[0].type, in[0].mx, x);
+  tt_mx_dequantize(&mx.type, mx.mx, x);
   tt_mx_quantize(q, K, R, x, 1, K, NULL, tt_rng_key(SEED, STEP, TENSOR), want);
   tt_tensor got = jit_case_run(&t, in, 2);
   expect_same_bytes(want, &got, "requantized");
@@ -131,9 +154,30 @@ static void requantize_setting(tt_qspec q, const char *target) {
   tt_arena_destroy(arena);
 }
 
+static void requantize_setting(tt_qspec q, const char *target) {
+  if (q.rounding == TT_EMA) return;
+  tt_arena *arena = tt_arena_create();
+  check_requantize(q, packed(arena, TT_E2M1, 170, 75), target);
+  tt_arena_destroy(arena);
+}
+
 static void test_requantize(void **state) {
   (void)state;
   each_setting(requantize_setting);
+}
+
+static void test_requantize_bytes(void **state) {
+  (void)state;
+  static const int bases[] = {127, 120, 64, 70, 250, 252, 9};
+  for (const char *const *target = jit_targets(); *target; target++)
+    for (int rounding = TT_NEAREST; rounding <= TT_STOCHASTIC; rounding++)
+      for (size_t i = 0; i < sizeof bases / sizeof bases[0]; i++) {
+        tt_arena *arena = tt_arena_create();
+        tt_qspec q = {.on = true, .format = TT_E2M1, .scale = i & 1, .rounding = (uint8_t)rounding};
+        int64_t rows = i % 2 ? 320 : 301, cols = i % 3 == 0 ? 128 : i % 3 == 1 ? 90 : 192;
+        check_requantize(q, byte_matrix(arena, rows, cols, bases[i], i % 4 == 1), *target);
+        tt_arena_destroy(arena);
+      }
 }
 
 static void check_dequantize(tt_format format, const char *target) {
@@ -186,6 +230,7 @@ static void test_back(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_settings), cmocka_unit_test(test_shapes),
-                                     cmocka_unit_test(test_requantize), cmocka_unit_test(test_back)};
+                                     cmocka_unit_test(test_requantize),
+                                     cmocka_unit_test(test_requantize_bytes), cmocka_unit_test(test_back)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

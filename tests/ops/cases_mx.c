@@ -49,12 +49,13 @@ static void begins_at_a_step(sweep *s, int rows, int cols) {
   }
 }
 
-static void requantize(sweep *s, tt_qspec q, int rows, int cols) {
+/* Scales near each other, as those of a tensor are, or far apart. */
+static void requantize(sweep *s, tt_qspec q, int rows, int cols, int first_scale, int last_scale) {
   if (q.rounding == TT_EMA) return; /* of latent weights only */
   for (int from = 0; from < TT_MX_FORMATS; from++) {
     tt_attr a[2] = {tt_attr_qspec(TT_A_Q, q), tt_attr_int(TT_A_TENSOR, 3)};
     sweep_begin(s);
-    sweep_in(s, tt_type_mx((tt_format)from, rows, cols), 90, 150);
+    sweep_in(s, tt_type_mx((tt_format)from, rows, cols), first_scale, last_scale);
     second_operand(s, (tt_rounding)q.rounding, rows, cols);
     sweep_op(s, TT_OP_MX_REQUANTIZE, 2, a, 0);
   }
@@ -68,8 +69,8 @@ static void quantizers(sweep *s) {
         quantize(s, q, 40, 33);
         quantize(s, q, 64, 96);
         quantize(s, q, 5, 200);
-        requantize(s, q, 40, 70);
-        requantize(s, q, 96, 64);
+        requantize(s, q, 40, 70, 90, 150);
+        requantize(s, q, 96, 64, 122, 127);
       }
 }
 
