@@ -23,7 +23,7 @@
 #include <stdio.h>
 #include "compiler/ir/mx.h"
 
-enum { SCALE_NAN = 255 };
+enum { SCALE_NAN = 255, MOST_ROWS = 240 /* of most products' tasks, see cg_tile_product */ };
 /* fast where min A, min B, max A, max B of the raw scales satisfy these; see ranges_ok */
 enum { MIN_B = 1, MAX_B = 127 + 104, MAX_EXPONENT = 127 - 20 };
 
@@ -46,6 +46,8 @@ static bool fits_narrow(const cg_mx_shape *s) {
 cg_mx_shape cg_mx_shape_of(const cg_ctx *c, int64_t nb, int64_t chunk, int64_t rows, uint8_t fa, uint8_t fb) {
   int mr = c->target->mx_rows;
   int64_t whole = c->target->tiles ? CG_MX_TALL : mr;
+  /* Room for more than a short product has, so that its functions are those of the others: pages never touched cost nothing. */
+  if (rows < MOST_ROWS) rows = MOST_ROWS;
   rows = (rows + whole - 1) / whole * whole;
   cg_mx_shape s = {
       .nb = nb, .chunk = chunk, .rows = rows, .mr = mr, .nr = c->target->mx_vectors * c->W, .fa = fa, .fb = fb};
@@ -80,8 +82,8 @@ cg_mx_layout cg_mx_layout_of(const cg_ctx *c, const cg_mx_shape *s) {
 static cg_val at_byte(cg_ctx *c, cg_val base, int64_t offset) { return cg_addr(c, c->i8, base, offset); }
 
 void cg_mx_name(char *name, size_t n, const char *what, const cg_mx_shape *s) {
-  snprintf(name, n, "cg.mx.%s.%lld_%lld_%lld_%d%d%s", what, (long long)s->nb, (long long)s->chunk, (long long)s->rows,
-           s->fa, s->fb, s->stream ? "s" : "");
+  snprintf(name, n, "cg.mx.%s.%lld_%lld_%d%d%s", what, (long long)s->chunk, (long long)s->rows, s->fa, s->fb,
+           s->stream ? "s" : "");
 }
 
 enum { T_BLOCKS, T_BASE, T_OUT, T_OUT_RS, T_SRC, T_SRC_RS, T_BIAS, T_ROWS, T_COLS, T_COUNT };

@@ -47,9 +47,10 @@ typedef struct decoder {
 } decoder;
 
 static bool decoder_begin(cg_ctx *c, decoder *d, const char *what, const cg_mx_shape *s) {
-  char name[96];
+  char part[48], name[96];
   *d = (decoder){.c = c, .s = s, .l = cg_mx_layout_of(c, s)};
-  cg_mx_name(name, sizeof name, what, s);
+  snprintf(part, sizeof part, "%s%lld", what, (long long)s->nb);
+  cg_mx_name(name, sizeof name, part, s);
   if (!cg_shared_begin(c, &d->f, name, D_COUNT, (cg_type[]){c->ptr, c->ptr, c->i64, c->i64, c->ptr})) return false;
   d->codes = cg_shared_arg(&d->f, D_CODES);
   d->scales = cg_shared_arg(&d->f, D_SCALES);
