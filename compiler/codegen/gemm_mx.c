@@ -73,6 +73,8 @@ cg_mx_layout cg_mx_layout_of(const cg_ctx *c, const cg_mx_shape *s) {
   l.a_shift = at, at += l.scale_stride * 4;
   l.a_range = (at + 63) / 64 * 64, at = l.a_range + s->rows / s->mr * CG_MX_RANGE_SIZE * 4;
   at = (at + 63) / 64 * 64;
+  l.a_pair_scales = at, at += c->target->tiles ? (s->rows * (s->chunk / 2) + CG_MX_SIDE * c->W) * 4 : 0;
+  at = (at + 63) / 64 * 64;
   l.tall_sums = at, at += c->target->tiles ? CG_MX_TALL * s->nr * 4 : 0;
   l.tall_dots = at, at += c->target->tiles ? 2 * CG_MX_TALL * s->nr * 4 : 0;
   l.bytes = at;
@@ -438,32 +440,54 @@ static void joint_range(tile *t, cg_val begin, cg_val end, cg_val *range) {
   for (int i = 0; i < 3; i++) range[i] = row.carry[i];
 }
 
+/* Rows [begin, end) on the tile unit, pair by pair; `range` is theirs. */
+static void call_tall(tile *t, cg_val begin, cg_val end, const cg_val *range) {
+  cg_ctx *c = t->c;
+  place(t, begin);
+  cg_val rows = cg_sub(c, end, begin), cols = cg_shared_arg(t->f, T_COLS), blocks = cg_shared_arg(t->f, T_BLOCKS);
+  cg_val out_rs = cg_shared_arg(t->f, T_OUT_RS), src_rs = cg_shared_arg(t->f, T_SRC_RS), bias = cg_shared_arg(t->f, T_BIAS);
+  cg_shared_call(c, cg_mx_tall(c, t->s), 11,
+                 (cg_val[]){blocks, t->base, begin, range[2], t->out, out_rs, t->src, src_rs, bias, rows, cols});
+}
+
+/* The same where no pair is to be split. */
+static void call_pipe(tile *t, cg_val begin, cg_val end) {
+  cg_ctx *c = t->c;
+  place(t, begin);
+  cg_val rows = cg_sub(c, end, begin), cols = cg_shared_arg(t->f, T_COLS), blocks = cg_shared_arg(t->f, T_BLOCKS);
+  cg_val out_rs = cg_shared_arg(t->f, T_OUT_RS), src_rs = cg_shared_arg(t->f, T_SRC_RS), bias = cg_shared_arg(t->f, T_BIAS);
+  cg_shared_call(c, cg_mx_pipe(c, t->s), 10,
+                 (cg_val[]){blocks, t->base, begin, t->out, out_rs, t->src, src_rs, bias, rows, cols});
+}
+
+static cg_val no_split(tile *t, const cg_val *range) {
+  cg_ctx *c = t->c;
+  return cg_and(c, ranges_ok(t, range[0], range[1]), cg_icmp(c, LLVMIntEQ, range[2], cg_i32(c, 0)));
+}
+
 static void tall_rows(tile *t, cg_val rows) {
   cg_ctx *c = t->c;
-  cg_val range[3];
+  cg_val range[3], zero = cg_i64(c, 0);
+  cg_if all, way, fast;
   cg_loop top;
-  cg_loop_begin(c, &top, cg_i64(c, 0), rows, CG_MX_TALL, 0, NULL);
+  joint_range(t, zero, rows, range);
+  cg_if_begin(c, &all, no_split(t, range));
+  call_pipe(t, zero, rows);
+  cg_if_else(&all);
+  cg_loop_begin(c, &top, zero, rows, CG_MX_TALL, 0, NULL);
   cg_val end = cg_min(c, rows, cg_add(c, top.i, cg_i64(c, CG_MX_TALL)));
   joint_range(t, top.i, end, range);
-  cg_if way;
-  cg_if_begin(c, &way, ranges_ok(t, range[0], range[1]));
-  place(t, top.i);
-  cg_val args[] = {cg_shared_arg(t->f, T_BLOCKS),
-                   t->base,
-                   top.i,
-                   range[2],
-                   t->out,
-                   cg_shared_arg(t->f, T_OUT_RS),
-                   t->src,
-                   cg_shared_arg(t->f, T_SRC_RS),
-                   cg_shared_arg(t->f, T_BIAS),
-                   cg_sub(c, end, top.i),
-                   cg_shared_arg(t->f, T_COLS)};
-  cg_shared_call(c, cg_mx_tall(c, t->s), sizeof args / sizeof args[0], args);
+  cg_if_begin(c, &way, no_split(t, range));
+  call_pipe(t, top.i, end);
   cg_if_else(&way);
+  cg_if_begin(c, &fast, ranges_ok(t, range[0], range[1]));
+  call_tall(t, top.i, end, range);
+  cg_if_else(&fast);
   rows_between(t, top.i, end);
+  cg_if_end(&fast);
   cg_if_end(&way);
   cg_loop_end(&top, NULL);
+  cg_if_end(&all);
 }
 
 cg_val cg_mx_panel(cg_ctx *c, const cg_mx_shape *s) {

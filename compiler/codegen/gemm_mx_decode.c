@@ -206,6 +206,24 @@ static void store_range(cg_ctx *c, cg_val to, const range *r) {
   cg_store(c, r->part[2], cg_addr(c, c->i32, to, CG_MX_RANGE_UNEQUAL), 4);
 }
 
+/* Scales of pairs for a tile unit: of 16 rows those of a pair lie together, taken from its first block. */
+static void gather_pair_scales(const decoder *d) {
+  cg_ctx *c = d->c;
+  cg_loop row, b;
+  cg_loop_begin(c, &row, cg_i64(c, 0), d->used, CG_MX_SIDE, 0, NULL);
+  cg_val from = cg_gep(c, c->f32, region(d, d->l.a_scales), cg_mul(c, row.i, cg_i64(c, d->l.scale_stride)));
+  cg_val to = cg_gep(c, c->f32, region(d, d->l.a_pair_scales), cg_mul(c, row.i, cg_i64(c, d->s->chunk / 2)));
+  cg_loop_begin(c, &b, cg_i64(c, 0), d->padded, c->W, 0, NULL);
+  cg_val scales[CG_MX_SIDE], pair = cg_mul(c, b.i, cg_i64(c, CG_MX_SIDE / 2));
+  for (int i = 0; i < CG_MX_SIDE; i++)
+    scales[i] = cg_load(c, c->vf, cg_addr(c, c->f32, cg_gep(c, c->f32, from, b.i), i * d->l.scale_stride), 4);
+  cg_transpose(c, scales, CG_MX_SIDE);
+  for (int i = 0; i < CG_MX_SIDE; i += 2)
+    cg_store(c, scales[i], cg_addr(c, c->vf, cg_gep(c, c->f32, to, pair), i / 2), 4);
+  cg_loop_end(&b, NULL);
+  cg_loop_end(&row, NULL);
+}
+
 cg_val cg_mx_decode_a(cg_ctx *c, const cg_mx_shape *s) {
   decoder d;
   if (!decoder_begin(c, &d, "a", s)) return d.f.fn;
@@ -221,6 +239,7 @@ cg_val cg_mx_decode_a(cg_ctx *c, const cg_mx_shape *s) {
   cg_val at = cg_mul(c, cg_div(c, tile.i, cg_i64(c, s->mr)), cg_i64(c, CG_MX_RANGE_SIZE));
   store_range(c, cg_gep(c, c->i32, region(&d, d.l.a_range), at), &r);
   cg_loop_end(&tile, NULL);
+  if (c->target->tiles) gather_pair_scales(&d);
   cg_shared_end(&d.f);
   return d.f.fn;
 }

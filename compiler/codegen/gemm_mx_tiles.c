@@ -7,7 +7,7 @@
 #include "compiler/codegen/gemm_mx.h"
 
 enum { T_BLOCKS, T_BASE, T_ROW, T_UNEQUAL, T_OUT, T_OUT_RS, T_SRC, T_SRC_RS, T_BIAS, T_ROWS, T_COLS, T_COUNT };
-enum { SIDE = 16, DEEP = CG_MX_TALL / SIDE, TILE_BYTES = 64 };
+enum { SIDE = CG_MX_SIDE, DEEP = CG_MX_TALL / SIDE, TILE_BYTES = 64 };
 
 typedef struct tall {
   cg_ctx *c;
