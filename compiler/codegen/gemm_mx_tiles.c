@@ -3,7 +3,8 @@
  *   the tall tile's 48 rows stay in three tiles, each 16 columns of the panel pass by in one, dots[48][nr] are stored;
  *   sums[row] += (as float(dots[row] + start) - magic) * scale[row], as there.
  * The decoded operands are those of the other way and so are the bits: a tall tile whose scales leave the fast range is
- * left to it. A pair without a shared scale is two products of 32, on tiles half as deep. */
+ * left to it. A pair without a shared scale is two products of 32, on tiles half as deep. Rows that have no such pair are
+ * gemm_mx_pipe.c's. */
 #include "compiler/codegen/gemm_mx.h"
 
 enum { T_BLOCKS, T_BASE, T_ROW, T_UNEQUAL, T_OUT, T_OUT_RS, T_SRC, T_SRC_RS, T_BIAS, T_ROWS, T_COLS, T_COUNT };
