@@ -2,7 +2,7 @@
  * reduce over all tokens and have few elements: there the reduction is cut as well, since every tile of C would read whole
  * columns of both operands from memory; the parts are summed by a second launch, in order. All cuts follow from shapes, so
  * that no sum depends on how many threads there are. */
-#include "compiler/codegen/gemm.h"
+#include "compiler/codegen/gemm_f32.h"
 
 /* One product as the emitter sees it: out[b] = op(A[b]) op(B[b]) for b in the broadcast leading dimensions. */
 typedef struct product {
@@ -55,8 +55,27 @@ static cut deep_cut(int64_t M, int64_t N, int64_t K) {
   return best;
 }
 
-static cut cut_of(const product *p) {
+/* On tiles splitting the operands costs more than reading them: of the cuts with enough tasks whose rows of A fit L2 the one
+ * that splits the least. */
+static cg_tiling tiles_cut(int64_t M, int64_t N) {
+  enum { TASKS = 14, ROWS_MAX = 480, SIDE = 32 };
+  cg_tiling best = {.rows = SIDE, .cols = N, .n_rows = ceil_div(M, SIDE), .n_cols = 1};
+  double least_split = 1;
+  for (int64_t down = 1; down <= ceil_div(M, SIDE); down++)
+    for (int64_t across = 1; across <= ceil_div(N, SIDE); across++) {
+      int64_t rows = ceil_div(ceil_div(M, down), SIDE) * SIDE, cols = ceil_div(ceil_div(N, across), SIDE) * SIDE;
+      if (rows > ROWS_MAX || down * across < TASKS || 1.0 / (double)rows + 1.0 / (double)cols >= least_split) continue;
+      least_split = 1.0 / (double)rows + 1.0 / (double)cols;
+      best = (cg_tiling){.rows = least(M, rows), .cols = least(N, cols), .n_rows = ceil_div(M, rows), .n_cols = ceil_div(N, cols)};
+    }
+  return best;
+}
+
+static cut cut_of(const cg_ctx *c, const product *p) {
   if (p->batch == 1 && p->gemm.a_cs != 1) return deep_cut(p->M, p->N, p->K);
+  cg_gemm all = {.M = p->M, .N = p->N, .K = p->K};
+  if (p->batch == 1 && p->M * p->N / 1000 * p->K > 30000 && cg_f32_on_tiles(c, &all))
+    return (cut){.t = tiles_cut(p->M, p->N), .parts = 1, .depth = p->K};
   cut whole = {.parts = 1, .depth = p->K};
   whole.t = p->batch >= 16 ? (cg_tiling){.rows = p->M, .cols = p->N, .n_rows = 1, .n_cols = 1}
                            : cg_tile_product(p->M, p->N, p->K, 48, 64, 12);
@@ -128,7 +147,7 @@ static void launch_sum(cg_node *x, const product *p, int64_t parts) {
 }
 
 static bool emit_product(cg_node *x, const product *p) {
-  cut how = cut_of(p);
+  cut how = cut_of(x->c, p);
   cg_tiling t = how.t;
   int64_t tiles = t.n_rows * t.n_cols, grain = batch_grain(p, t), items = p->batch > 1 ? p->batch : how.parts;
   if (how.parts > 1) grain = 1;

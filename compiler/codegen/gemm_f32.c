@@ -5,7 +5,7 @@
  * contiguous along k, packed to [kc][MR] tiles where they are not, and for the last, incomplete tile, which is padded with
  * zeros so that one micro kernel serves. After Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication"
  * (2008), with the loop over rows innermost because the shapes here are tall. */
-#include "compiler/codegen/gemm.h"
+#include "compiler/codegen/gemm_f32.h"
 #include <stdio.h>
 
 enum { KC_MAX = 256, NR_MAX = 32, MR_MAX = 12 };
@@ -21,7 +21,7 @@ static shape tile_shape(const cg_ctx *c) {
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-static int64_t chunk_of(int64_t K) { return ceil_div(ceil_div(K, ceil_div(K, KC_MAX)), 16) * 16; }
+int64_t cg_f32_chunk_length(int64_t K) { return ceil_div(ceil_div(K, ceil_div(K, KC_MAX)), 16) * 16; }
 
 static bool packs_a(const cg_gemm *d) { return d->a_cs != 1; }
 
@@ -31,7 +31,7 @@ static int64_t packed_cols(const cg_gemm *d) { return packs_whole_b(d) ? ceil_di
 
 /* Floats from one packed tile or panel of width n to the next: a line more than it holds, so that they do not all start in
  * the same cache set. */
-static int64_t apart(const cg_gemm *d, int64_t n) { return chunk_of(d->K) * n + 16; }
+static int64_t apart(const cg_gemm *d, int64_t n) { return cg_f32_chunk_length(d->K) * n + 16; }
 
 /* Room for the rows of A that are packed: all of them, or just the incomplete last tile; and an overhanging vector. */
 static uint64_t a_bytes(const cg_gemm *d) {
@@ -211,49 +211,54 @@ static cg_val pack_tail(cg_ctx *c, int width) {
   return s.fn;
 }
 
-/* What the loops over chunk, panel and tile share. */
+/* What the loops over panel and tile share. */
 typedef struct state {
+  cg_f32_chunk at;
   cg_ctx *c;
   const cg_gemm *d;
   shape t;
-  cg_val pa, pb;        /* scratch */
-  cg_val m, n, whole_m; /* rows, columns, rows in complete tiles */
-  cg_val k0, kc;        /* this chunk */
+  cg_val pa, pb;  /* scratch */
+  cg_val whole_m; /* rows in complete tiles */
 } state;
 
 /* Packs what must be packed of A for this chunk: tiles of [kc][mr]. */
 static void emit_pack_a(state *s) {
   cg_ctx *c = s->c;
   const cg_gemm *d = s->d;
-  cg_val a = cg_gep(c, c->f32, d->a, cg_mul(c, s->k0, cg_i64(c, d->a_cs)));
+  cg_val a = cg_gep(c, c->f32, d->a, cg_mul(c, s->at.k0, cg_i64(c, d->a_cs)));
   if (packs_a(d)) {
-    cg_val args[] = {a, cg_i64(c, d->a_cs), s->kc, s->m, s->pa, cg_i64(c, apart(d, s->t.mr))};
+    cg_val args[] = {a, cg_i64(c, d->a_cs), s->at.kc, s->at.m, s->pa, cg_i64(c, apart(d, s->t.mr))};
     cg_shared_call(c, pack_rows(c, s->t.mr), P_COUNT, args);
     return;
   }
   if (!d->m_count && d->M % s->t.mr == 0) return;
   cg_if f;
-  cg_if_begin(c, &f, cg_icmp(c, LLVMIntSLT, s->whole_m, s->m));
+  cg_if_begin(c, &f, cg_icmp(c, LLVMIntSLT, s->whole_m, s->at.m));
   cg_shared_call(c, pack_tail(c, s->t.mr), P_COUNT,
-                 (cg_val[]){cg_gep(c, c->f32, a, cg_mul(c, s->whole_m, cg_i64(c, d->a_rs))), cg_i64(c, d->a_rs), s->kc,
-                            cg_sub(c, s->m, s->whole_m), s->pa, cg_i64(c, 0)});
+                 (cg_val[]){cg_gep(c, c->f32, a, cg_mul(c, s->whole_m, cg_i64(c, d->a_rs))), cg_i64(c, d->a_rs), s->at.kc,
+                            cg_sub(c, s->at.m, s->whole_m), s->pa, cg_i64(c, 0)});
   cg_if_end(&f);
+}
+
+void cg_f32_source(const cg_f32_chunk *s, cg_val j, cg_val out, cg_val *src, cg_val *src_rs) {
+  cg_ctx *c = s->c;
+  const cg_gemm *d = s->d;
+  *src = out, *src_rs = cg_i64(c, d->c_rs);
+  if (d->accumulate) return;
+  cg_val first = cg_icmp(c, LLVMIntEQ, s->k0, cg_i64(c, 0));
+  cg_val initial = d->bias ? cg_gep(c, c->f32, d->bias, j) : cg_zeros(c);
+  *src = cg_select(c, first, initial, out);
+  *src_rs = cg_select(c, first, cg_i64(c, 0), *src_rs);
 }
 
 /* One row tile at row i of the panel at column j. */
 static void emit_tile(state *s, cg_val fn, cg_val a, cg_val i, cg_val rows, cg_val j, cg_val cols) {
   cg_ctx *c = s->c;
   const cg_gemm *d = s->d;
-  cg_val out = cg_gep(c, c->f32, d->out, cg_add(c, cg_mul(c, i, cg_i64(c, d->c_rs)), j));
-  cg_val first = cg_icmp(c, LLVMIntEQ, s->k0, cg_i64(c, 0));
-  cg_val src = out, src_rs = cg_i64(c, d->c_rs);
-  if (!d->accumulate) {
-    cg_val initial = d->bias ? cg_gep(c, c->f32, d->bias, j) : cg_zeros(c);
-    src = cg_select(c, first, initial, out);
-    src_rs = cg_select(c, first, cg_i64(c, 0), src_rs);
-  }
+  cg_val out = cg_gep(c, c->f32, d->out, cg_add(c, cg_mul(c, i, cg_i64(c, d->c_rs)), j)), src, src_rs;
+  cg_f32_source(&s->at, j, out, &src, &src_rs);
   cg_shared_call(c, fn, U_COUNT,
-                 (cg_val[]){s->kc, a, s->pb, out, cg_i64(c, d->c_rs), src, src_rs, cg_f32(c, d->alpha), rows, cols});
+                 (cg_val[]){s->at.kc, a, s->pb, out, cg_i64(c, d->c_rs), src, src_rs, cg_f32(c, d->alpha), rows, cols});
 }
 
 static void emit_rows(state *s, cg_val j, cg_val cols) {
@@ -263,22 +268,22 @@ static void emit_rows(state *s, cg_val j, cg_val cols) {
   cg_val packed = micro_kernel(c, 1, mr, s->t.nr);
   cg_loop i;
   if (packs_a(d)) {
-    cg_loop_begin(c, &i, cg_i64(c, 0), s->m, mr, 0, NULL);
+    cg_loop_begin(c, &i, cg_i64(c, 0), s->at.m, mr, 0, NULL);
     cg_val a = cg_gep(c, c->f32, s->pa, cg_mul(c, cg_div(c, i.i, cg_i64(c, mr)), cg_i64(c, apart(d, mr))));
-    emit_tile(s, packed, a, i.i, cg_min(c, cg_sub(c, s->m, i.i), cg_i64(c, mr)), j, cols);
+    emit_tile(s, packed, a, i.i, cg_min(c, cg_sub(c, s->at.m, i.i), cg_i64(c, mr)), j, cols);
     cg_loop_end(&i, NULL);
     return;
   }
   if (d->M >= mr) {
     cg_loop_begin(c, &i, cg_i64(c, 0), s->whole_m, mr, 0, NULL);
-    cg_val a = cg_gep(c, c->f32, d->a, cg_add(c, cg_mul(c, i.i, cg_i64(c, d->a_rs)), s->k0));
+    cg_val a = cg_gep(c, c->f32, d->a, cg_add(c, cg_mul(c, i.i, cg_i64(c, d->a_rs)), s->at.k0));
     emit_tile(s, micro_kernel(c, d->a_rs, 1, s->t.nr), a, i.i, cg_i64(c, mr), j, cols);
     cg_loop_end(&i, NULL);
   }
   if (!d->m_count && d->M % mr == 0) return;
   cg_if f;
-  cg_if_begin(c, &f, cg_icmp(c, LLVMIntSLT, s->whole_m, s->m));
-  emit_tile(s, packed, s->pa, s->whole_m, cg_sub(c, s->m, s->whole_m), j, cols);
+  cg_if_begin(c, &f, cg_icmp(c, LLVMIntSLT, s->whole_m, s->at.m));
+  emit_tile(s, packed, s->pa, s->whole_m, cg_sub(c, s->at.m, s->whole_m), j, cols);
   cg_if_end(&f);
 }
 
@@ -287,15 +292,15 @@ static void emit_pack_b(state *s, cg_val j, cg_val cols) {
   cg_ctx *c = s->c;
   const cg_gemm *d = s->d;
   bool by_rows = d->b_cs == 1;
-  cg_val at = cg_add(c, cg_mul(c, s->k0, cg_i64(c, d->b_rs)), cg_mul(c, j, cg_i64(c, d->b_cs)));
-  cg_val args[] = {cg_gep(c, c->f32, d->b, at), cg_i64(c, by_rows ? d->b_rs : d->b_cs), s->kc, cols, s->pb,
+  cg_val at = cg_add(c, cg_mul(c, s->at.k0, cg_i64(c, d->b_rs)), cg_mul(c, j, cg_i64(c, d->b_cs)));
+  cg_val args[] = {cg_gep(c, c->f32, d->b, at), cg_i64(c, by_rows ? d->b_rs : d->b_cs), s->at.kc, cols, s->pb,
                    cg_i64(c, apart(d, s->t.nr))};
   cg_shared_call(c, by_rows ? pack_rows(c, s->t.nr) : pack_cols(c, s->t.nr), P_COUNT, args);
 }
 
 static void emit_panel(state s, cg_val j) {
   cg_ctx *c = s.c;
-  cg_val cols = cg_min(c, cg_sub(c, s.n, j), cg_i64(c, s.t.nr));
+  cg_val cols = cg_min(c, cg_sub(c, s.at.n, j), cg_i64(c, s.t.nr));
   if (packs_whole_b(s.d))
     s.pb = cg_gep(c, c->f32, s.pb, cg_mul(c, cg_div(c, j, cg_i64(c, s.t.nr)), cg_i64(c, apart(s.d, s.t.nr))));
   else
@@ -303,27 +308,44 @@ static void emit_panel(state s, cg_val j) {
   emit_rows(&s, j, cols);
 }
 
-uint64_t cg_gemm_f32(cg_kernel *k, const cg_gemm *d, uint64_t scratch_at) {
-  TT_ASSERT((d->a_rs == 1 || d->a_cs == 1) && (d->b_rs == 1 || d->b_cs == 1) && !(d->accumulate && d->bias));
-  uint64_t b_bytes = (uint64_t)(packed_cols(d) / 16 * apart(d, 16)) * 4, bytes = (b_bytes + a_bytes(d) + 63) / 64 * 64;
-  if (!k) return bytes;
-  cg_ctx *c = k->c;
-  state s = {.c = c, .d = d, .t = tile_shape(c)};
-  s.pb = cg_scratch(k, scratch_at, bytes);
-  s.pa = cg_addr(c, c->i8, s.pb, (int64_t)b_bytes);
-  s.m = d->m_count ? d->m_count : cg_i64(c, d->M);
-  s.n = d->n_count ? d->n_count : cg_i64(c, d->N);
-  s.whole_m = cg_sub(c, s.m, LLVMBuildSRem(c->b, s.m, cg_i64(c, s.t.mr), ""));
-  cg_loop chunk, panel;
-  cg_val K = d->k_count ? d->k_count : cg_i64(c, d->K);
-  cg_loop_begin(c, &chunk, cg_i64(c, 0), K, chunk_of(d->K), 0, NULL);
-  s.k0 = chunk.i;
-  s.kc = cg_min(c, cg_sub(c, K, s.k0), cg_i64(c, chunk_of(d->K)));
+static uint64_t b_bytes(const cg_gemm *d) { return (uint64_t)(packed_cols(d) / 16 * apart(d, 16)) * 4; }
+
+uint64_t cg_f32_vector_bytes(const cg_gemm *d) { return (b_bytes(d) + a_bytes(d) + 63) / 64 * 64; }
+
+void cg_f32_by_vectors(const cg_f32_chunk *at) {
+  cg_ctx *c = at->c;
+  state s = {.at = *at, .c = c, .d = at->d, .t = tile_shape(c)};
+  s.pb = at->scratch;
+  s.pa = cg_addr(c, c->i8, s.pb, (int64_t)b_bytes(s.d));
+  s.whole_m = cg_sub(c, at->m, LLVMBuildSRem(c->b, at->m, cg_i64(c, s.t.mr), ""));
+  cg_loop panel;
   emit_pack_a(&s);
-  if (packs_whole_b(d)) emit_pack_b(&s, cg_i64(c, 0), s.n);
-  cg_loop_begin(c, &panel, cg_i64(c, 0), s.n, s.t.nr, 0, NULL);
+  if (packs_whole_b(s.d)) emit_pack_b(&s, cg_i64(c, 0), at->n);
+  cg_loop_begin(c, &panel, cg_i64(c, 0), at->n, s.t.nr, 0, NULL);
   emit_panel(s, panel.i);
   cg_loop_end(&panel, NULL);
+}
+
+uint64_t cg_gemm_f32(cg_kernel *k, const cg_gemm *d, uint64_t scratch_at) {
+  TT_ASSERT((d->a_rs == 1 || d->a_cs == 1) && (d->b_rs == 1 || d->b_cs == 1) && !(d->accumulate && d->bias));
+  bool tiles = k && cg_f32_on_tiles(k->c, d);
+  uint64_t bytes = cg_f32_vector_bytes(d), tile_bytes = cg_f32_tiles_bytes(d);
+  if ((!k || tiles) && tile_bytes > bytes) bytes = tile_bytes;
+  if (!k) return bytes;
+  cg_ctx *c = k->c;
+  if (tiles) cg_whole_tiles(k);
+  cg_f32_chunk at = {.c = c, .d = d, .scratch = cg_scratch(k, scratch_at, bytes)};
+  at.m = d->m_count ? d->m_count : cg_i64(c, d->M);
+  at.n = d->n_count ? d->n_count : cg_i64(c, d->N);
+  cg_loop chunk;
+  cg_val K = d->k_count ? d->k_count : cg_i64(c, d->K);
+  cg_loop_begin(c, &chunk, cg_i64(c, 0), K, cg_f32_chunk_length(d->K), 0, NULL);
+  at.k0 = chunk.i;
+  at.kc = cg_min(c, cg_sub(c, K, at.k0), cg_i64(c, cg_f32_chunk_length(d->K)));
+  if (tiles)
+    cg_f32_by_tiles(&at);
+  else
+    cg_f32_by_vectors(&at);
   cg_loop_end(&chunk, NULL);
   return bytes;
 }

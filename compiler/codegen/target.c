@@ -27,6 +27,7 @@ const char *const *cg_target_list(void) {
   static char names[LIST_MAX][32];
   int n = 0;
   list[n++] = "cpu", list[n++] = "this machine: every feature it reports";
+  list[n++] = "cpu:host-FEATURE", list[n++] = "without one of them; -amx-bf16: float32 products by multiply-adds";
   for (int i = 0; families[i]; i++)
     for (const cg_level *l = families[i]->levels; l->name && n + 2 < LIST_MAX; l++) {
       snprintf(names[n], sizeof names[n], "%s:%s", families[i]->host ? "cpu" : families[i]->arch, l->name);
@@ -74,9 +75,14 @@ static void host(cg_target *t, tt_arena *arena) {
   LLVMDisposeMessage(features);
 }
 
-/* `s`: LEVEL, LEVEL+feature..., +feature... */
+/* `s`: LEVEL, LEVEL+feature..., +feature..., host-feature... */
 static bool by_level(cg_target *t, tt_arena *arena, const char *s) {
   size_t n = strcspn(s, "+-,");
+  if (t->family->host && n == 4 && strncmp(s, "host", n) == 0) {
+    host(t, arena);
+    t->features = add_features(arena, t->features, s + n);
+    return true;
+  }
   for (const cg_level *l = t->family->levels; l->name; l++) {
     if (n && (strlen(l->name) != n || strncmp(l->name, s, n) != 0)) continue;
     t->cpu = l->cpu;
@@ -182,8 +188,9 @@ const char *cg_target_describe(const cg_target *t) {
   static const char *const dots[] = {"vpdpbusd, 512-bit",   "vpdpbusd, 256-bit", "vpmaddubsw, 512-bit",
                                      "vpmaddubsw, 256-bit", "sdot",              "smull",             "smmla"};
   static _Thread_local char text[256];
-  snprintf(text, sizeof text, "%s, %s, %d-bit vectors, dot product %s%s%s", t->triple, t->cpu, t->vector_bytes * 8,
-           dots[t->dot], t->tiles ? ", tiles by " : "", t->tiles ? t->tiles->name : "");
+  snprintf(text, sizeof text, "%s, %s, %d-bit vectors, dot product %s%s%s%s%s", t->triple, t->cpu, t->vector_bytes * 8,
+           dots[t->dot], t->tiles ? ", tiles by " : "", t->tiles ? t->tiles->name : "",
+           t->f32_tiles ? ", float32 products by " : "", t->f32_tiles ? t->tiles->float_name : "");
   return text;
 }
 

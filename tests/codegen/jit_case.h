@@ -68,12 +68,12 @@ static inline void jit_case_close(jit_case *t) {
   tt_module_destroy(t->module);
 }
 
-enum { JIT_TARGETS = 7 };
+enum { JIT_TARGETS = 8 };
 
 /* Of the targets whose dot products differ those that this machine can run: at most JIT_TARGETS. */
 static inline const char *const *jit_targets(void) {
   static const char *list[JIT_TARGETS + 1];
-  static const char *const all[JIT_TARGETS] = {"cpu:v3", "cpu:v3+avxvnni", "cpu:v4-avx512vnni", "cpu:v4", "cpu:v4+amx-tile+amx-int8", "aarch64:v8", "aarch64"};
+  static const char *const all[JIT_TARGETS] = {"cpu:v3", "cpu:v3+avxvnni", "cpu:v4-avx512vnni", "cpu:v4", "cpu:v4+amx-tile+amx-int8", "cpu:v4+amx-tile+amx-int8+amx-bf16", "aarch64:v8", "aarch64"};
   tt_arena *arena = tt_arena_create();
   tt_diag diag;
   int n = 0;

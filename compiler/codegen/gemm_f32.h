@@ -1,0 +1,27 @@
+/* What the two ways to a float32 product (gemm_f32.c, gemm_f32_tiles.c) share. */
+#ifndef CG_GEMM_F32_H
+#define CG_GEMM_F32_H
+#include "compiler/codegen/gemm.h"
+
+/* One chunk of the reduction of a product, inside the loop over chunks. */
+typedef struct cg_f32_chunk {
+  cg_ctx *c;
+  const cg_gemm *d;
+  cg_val scratch;
+  cg_val m, n;   /* rows, columns */
+  cg_val k0, kc; /* where the chunk begins, how long it is */
+} cg_f32_chunk;
+
+/* The longest chunk of a product whose reduction is K. */
+int64_t cg_f32_chunk_length(int64_t K);
+/* What C's tile at row i, column j is added to: C itself, or before the first chunk the bias (rows 0 apart) or zeros. */
+void cg_f32_source(const cg_f32_chunk *s, cg_val j, cg_val out, cg_val *src, cg_val *src_rs);
+
+/* Whether the target has tiles for float32 products and this one gains by them. */
+bool cg_f32_on_tiles(const cg_ctx *c, const cg_gemm *d);
+uint64_t cg_f32_tiles_bytes(const cg_gemm *d);
+/* The chunk by either. */
+void cg_f32_by_tiles(const cg_f32_chunk *s);
+void cg_f32_by_vectors(const cg_f32_chunk *s);
+uint64_t cg_f32_vector_bytes(const cg_gemm *d);
+#endif
