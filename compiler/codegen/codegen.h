@@ -61,13 +61,14 @@ void cg_jit_destroy(cg_jit *jit);
 /* Kernels whose speed is the machine's ceiling. A task runs imms[0] rounds on bufs[0] (64-byte aligned; 8 vectors for
  * arithmetic, `work` bytes a round and task for reading) with 64 bytes of scratch; a round is `work` floating-point or 8-bit
  * operations, or bytes read. */
-typedef enum { CG_PEAK_FMA, CG_PEAK_DOT, CG_PEAK_READ, CG_PEAK_TILES } cg_peak_kind;
+typedef enum { CG_PEAK_FMA, CG_PEAK_DOT, CG_PEAK_READ, CG_PEAK_TILES, CG_PEAK_F32_TILES } cg_peak_kind;
 typedef struct cg_peak {
   trt_kernel_fn fn;
   int work;
   void *handle;
 } cg_peak;
-bool cg_has_tiles(const cg_target *t); /* a unit for tiles of bytes, which CG_PEAK_TILES needs */
+bool cg_has_tiles(const cg_target *t);     /* a unit for tiles of bytes, which CG_PEAK_TILES needs */
+bool cg_has_f32_tiles(const cg_target *t); /* and of bfloat16 pieces, for CG_PEAK_F32_TILES */
 bool cg_peak_open(cg_peak *p, cg_peak_kind kind, const cg_target *t, tt_arena *arena, tt_diag *diag);
 void cg_peak_close(cg_peak *p);
 #endif

@@ -7,7 +7,7 @@
 #include "compiler/codegen/probe.h"
 #include "compiler/codegen/state.h"
 
-enum { MOST_SUMS = 12, VARIED = 4, STREAMS = 8 };
+enum { MOST_SUMS = 12, VARIED = 4, STREAMS = 8, BF16_PRODUCTS = 6 /* of bfloat16 pieces, to one of float32 */ };
 
 /* Enough to hide the latency (4 to 5 cycles at two a cycle), and no more than registers hold beside the operands. */
 static int n_sums(const cg_ctx *c) { return c->target->vector_regs >= 32 ? MOST_SUMS : 8; }
@@ -57,26 +57,30 @@ static void vector_rounds(cg_ctx *c, cg_peak_kind kind, cg_val data, cg_val roun
 }
 
 /* A round is one product into each accumulator from each A tile. */
-static void tile_rounds(cg_ctx *c, cg_val rounds) {
+static void tile_rounds(cg_ctx *c, cg_peak_kind kind, cg_val rounds) {
   const cg_tile_unit *u = c->target->tiles;
-  u->configure(c);
+  void (*multiply)(cg_ctx *, int, int, int) = kind == CG_PEAK_TILES ? u->dot_u8s8 : u->dot_bf16;
+  if (kind == CG_PEAK_TILES) u->configure(c);
+  else u->configure_whole(c);
   cg_loop l;
   cg_loop_begin(c, &l, cg_i64(c, 0), rounds, 1, 0, NULL);
   for (int i = 0; i < CG_TILE_ACCS * CG_TILE_AS; i++)
-    u->dot_u8s8(c, CG_TILE_ACC + i % CG_TILE_ACCS, CG_TILE_A + i % CG_TILE_AS, CG_TILE_B);
+    multiply(c, CG_TILE_ACC + i % CG_TILE_ACCS, CG_TILE_A + i % CG_TILE_AS, CG_TILE_B);
   cg_loop_end(&l, NULL);
   u->release(c);
 }
 
 int cg_peak_work(const cg_ctx *c, cg_peak_kind kind) {
-  if (kind == CG_PEAK_TILES) return CG_TILE_ACCS * CG_TILE_AS * 2 * 16 * 16 * 64;
+  int tiles = CG_TILE_ACCS * CG_TILE_AS * 2 * 16 * 16;
+  if (kind == CG_PEAK_TILES) return tiles * 64;
+  if (kind == CG_PEAK_F32_TILES) return tiles * 32 / BF16_PRODUCTS;
   int of_a_dot = c->target->dot_square ? 16 : 8;
   return (kind == CG_PEAK_FMA ? 2 * n_sums(c) : kind == CG_PEAK_DOT ? of_a_dot * n_sums(c) : 4 * STREAMS) * c->W;
 }
 
 void cg_peak_rounds(cg_ctx *c, cg_peak_kind kind, cg_val data, cg_val rounds, cg_val to) {
-  if (kind == CG_PEAK_TILES)
-    tile_rounds(c, rounds);
+  if (kind == CG_PEAK_TILES || kind == CG_PEAK_F32_TILES)
+    tile_rounds(c, kind, rounds);
   else
     vector_rounds(c, kind, data, rounds, to);
 }
@@ -95,6 +99,7 @@ static void emit_kernel(cg_ctx *c, cg_peak_kind kind) {
 }
 
 bool cg_has_tiles(const cg_target *t) { return t->tiles != NULL; }
+bool cg_has_f32_tiles(const cg_target *t) { return t->f32_tiles; }
 
 bool cg_peak_open(cg_peak *p, cg_peak_kind kind, const cg_target *t, tt_arena *arena, tt_diag *diag) {
   *p = (cg_peak){0};

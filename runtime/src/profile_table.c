@@ -178,7 +178,7 @@ static void add_summary(trt_text *out, const trt_profile *p, const row *rows, in
                p->program->model, 1e3 * t.run, p->done, 1e3 * t.load, p->launches, p->threads, 2e-9 * (mx + f32),
                mx + f32 > 0 ? 100 * mx / (mx + f32) : 0, 2e-9 * (mx + f32) / t.run);
   if (ideal <= 0) return;
-  trt_text_add(out, "at most, measured: float32 %.1f GFLOP/s, 8-bit dot product (the target's fastest) %.1f GFLOP/s, memory read %.1f GB/s; at that the step would take %.3f ms\n",
+  trt_text_add(out, "at most, measured, with the target's fastest instructions: float32 %.1f GFLOP/s, 8-bit dot product %.1f GFLOP/s, memory read %.1f GB/s; at that the step would take %.3f ms\n",
                2e-9 * p->peaks.fma, 2e-9 * p->peaks.dot, 1e-9 * p->peaks.read, 1e3 * ideal);
 }
 
@@ -186,8 +186,8 @@ static const char legend[] =
     "\nTimes are means over the faster half of the steps. GFLOP/s: two a multiply-add of matrix products, nothing else is\n"
     "counted. GB/s: each operand and each result once. roofline: the time that the peaks above would allow (the slower of\n"
     "arithmetic and memory) in percent of the time taken: a product in 4 bits is held against the fastest 8-bit dot product\n"
-    "that the target has (its tile unit, if it has one), whichever its kernel uses. Above 100 where operands come from a\n"
-    "cache and not from memory.\n"
+    "that the target has (its tile unit, if it has one), whichever its kernel uses, and one in float32 likewise. Above 100\n"
+    "where operands come from a cache and not from memory.\n"
     "busy: the threads' time in tasks, in percent of the launches' time on all threads.\n";
 
 void trt_profile_table(const trt_profile *p, trt_text *all, trt_text *head) {

@@ -154,8 +154,9 @@ static void compare(bench_row row, op_case *t, bench_rival *rivals, int n, doubl
   close_case(t);
 }
 
-/* Of the unit that a product uses. */
+/* Of the fastest unit for a product. */
 static double int8_peak(void) { return fmax(peaks.vnni_gops, peaks.tile_gops); }
+static double f32_peak(void) { return fmax(peaks.fma_gflops, peaks.f32_tile_gflops); }
 
 /* Which linears a row is of: those of a model's blocks, at a number of tokens. */
 typedef struct place {
@@ -186,7 +187,7 @@ static void bench_f32(const place *p, const char *product, int M, int N, int K, 
   tt_value in[2] = {input(&t, a), input(&t, b)};
   compile(&t, add(&t, TT_OP_MATMUL, 2, in, 2, attrs));
   bench_rival r = bench_open_rival(M, N, K, ta, tb);
-  compare(row_of("f32", p, product, M, N, K), &t, &r, 1, 2.0 * M * N * K, peaks.fma_gflops);
+  compare(row_of("f32", p, product, M, N, K), &t, &r, 1, 2.0 * M * N * K, f32_peak());
 }
 
 static void products_mx(const place *p) {
@@ -321,8 +322,11 @@ static void measure_peaks(void) {
   peaks.vnni_gops = measure_peak(CG_PEAK_DOT, ROUNDS, data);
   peaks.read_gbs = measure_peak(CG_PEAK_READ, READ_BYTES / read.work / threads, data);
   if (cg_has_tiles(t)) peaks.tile_gops = measure_peak(CG_PEAK_TILES, TILE_ROUNDS, data);
-  printf("peaks on %d thread%s: FMA %.1f GFLOP/s, dot product %.1f GOP/s, tile unit %.1f GOP/s, reading %.1f GB/s\n",
-         threads, threads > 1 ? "s" : "", peaks.fma_gflops, peaks.vnni_gops, peaks.tile_gops, peaks.read_gbs);
+  if (cg_has_f32_tiles(t)) peaks.f32_tile_gflops = measure_peak(CG_PEAK_F32_TILES, TILE_ROUNDS, data);
+  printf("peaks on %d thread%s: FMA %.1f GFLOP/s, dot product %.1f GOP/s, tile unit %.1f GOP/s and in float32 %.1f GFLOP/s, "
+         "reading %.1f GB/s\n",
+         threads, threads > 1 ? "s" : "", peaks.fma_gflops, peaks.vnni_gops, peaks.tile_gops, peaks.f32_tile_gflops,
+         peaks.read_gbs);
   cg_peak_close(&read);
   tt_arena_destroy(arena);
   free(data);

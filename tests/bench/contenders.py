@@ -13,11 +13,11 @@ import time
 here = os.path.dirname(os.path.abspath(__file__))
 
 # Sizes of each model; `exports` are names under which exporters' files of it lie in ../shared/models; `cost` is the relative
-# time of a step, by which a limited time is divided; `steps` are taken in a round: more rounds say more than longer ones.
+# time of its rounds, by which a limited time is divided; `steps` are taken in a round: more rounds say more than longer ones.
 MODELS = {
-    "vit-28": {"title": "ViT 28x28/4, 192 x 6, batch 128", "exports": "timm_vit28_*.onnx", "batch": 128, "cost": 1, "steps": 2,
+    "vit-28": {"title": "ViT 28x28/4, 192 x 6, batch 128", "exports": "timm_vit28_*.onnx", "batch": 128, "cost": 1.5, "steps": 2,
                "sizes": {"image": 28, "patch": 4, "channels": 1, "classes": 10, "dim": 192, "depth": 6, "heads": 3}},
-    "deit-tiny": {"title": "DeiT-Tiny 224, batch 32", "exports": "timm_deit_tiny*.onnx", "batch": 32, "cost": 2, "steps": 1,
+    "deit-tiny": {"title": "DeiT-Tiny 224, batch 32", "exports": "timm_deit_tiny*.onnx", "batch": 32, "cost": 2.2, "steps": 1,
                   "sizes": {"image": 224, "patch": 16, "channels": 3, "classes": 1000, "dim": 192, "depth": 12, "heads": 3}},
     "deit-small": {"title": "DeiT-Small 224, batch 16", "exports": "timm_deit_small*.onnx", "batch": 16, "cost": 3, "steps": 1,
                    "sizes": {"image": 224, "patch": 16, "channels": 3, "classes": 1000, "dim": 384, "depth": 12, "heads": 6}},

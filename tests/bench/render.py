@@ -186,11 +186,12 @@ def kernel_table(rows):
 
 
 def tile_peak(peaks):
-    return f"int8 tile unit {peaks['tile_gops']:.0f} GOP/s, " if peaks.get("tile_gops") else ""
+    units = (("tile_gops", "int8 tile unit", "GOP/s"), ("f32_tile_gflops", "float32 by bfloat16 tiles", "GFLOP/s"))
+    return "".join(f"{what} {peaks[key]:.0f} {unit}, " for key, what, unit in units if peaks.get(key))
 
 
 KINDS = {"mx": "MXFP4 products (share of the peak of the unit used)", "linear": "A whole linear layer, forward and backward",
-         "f32": "Float32 products (share of the FMA peak)", "quant": "Quantizers (share of the read bandwidth)"}
+         "f32": "Float32 products (share of the peak of the fastest unit)", "quant": "Quantizers (share of the read bandwidth)"}
 
 
 def kernel_tables(data):

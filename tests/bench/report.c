@@ -53,9 +53,10 @@ bool bench_write_json(const char *path, int threads, const bench_peaks *p) {
   FILE *f = fopen(path, "w");
   if (!f) return false;
   fprintf(f,
-          "{\"threads\":%d,\n\"peaks\":{\"fma_gflops\":%.1f,\"vnni_gops\":%.1f,\"read_gbs\":%.2f,\"tile_gops\":%.1f},"
+          "{\"threads\":%d,\n\"peaks\":{\"fma_gflops\":%.1f,\"vnni_gops\":%.1f,\"read_gbs\":%.2f,\"tile_gops\":%.1f,"
+          "\"f32_tile_gflops\":%.1f},"
           "\n\"rows\":[",
-          threads, p->fma_gflops, p->vnni_gops, p->read_gbs, p->tile_gops);
+          threads, p->fma_gflops, p->vnni_gops, p->read_gbs, p->tile_gops, p->f32_tile_gflops);
   for (int i = 0; i < n_rows; i++) {
     const bench_row *r = &rows[i];
     fprintf(f,

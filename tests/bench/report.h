@@ -16,7 +16,7 @@ typedef struct bench_row {
 
 typedef struct bench_peaks {
   double fma_gflops, vnni_gops, read_gbs;
-  double tile_gops; /* of a tile unit, 0 without one */
+  double tile_gops, f32_tile_gflops; /* of a tile unit, 0 without one */
 } bench_peaks;
 
 double bench_ratio(const bench_row *r); /* to OpenBLAS */
