@@ -150,6 +150,7 @@ bool trt_checkpoint_load(const char *path, const trt_model *model, trt_settings 
     for (uint64_t i = 0; i < trt_model_state_vars(p); i++) {
       const trt_st_tensor *t = trt_st_find(&file, p->vars[i].name);
       memcpy(model->vars + p->vars[i].offset, t->data, t->bytes);
+      trt_forget(t->data, t->bytes); /* so that the state is never in memory twice */
     }
     if (settings) *settings = r.settings;
     if (position) *position = r.position;

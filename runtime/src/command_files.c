@@ -14,6 +14,7 @@ static bool open_with_state(trt_model *model, const trt_program *program, const 
                             trt_error *err) {
   trt_position at = {0};
   if (!trt_model_open(model, program, err)) return false;
+  if (!state) trt_model_reset(model);
   bool ok = !state || trt_checkpoint_load(state, model, NULL, &at, err);
   *step = at.step;
   if (ok) return true;

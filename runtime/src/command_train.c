@@ -92,6 +92,7 @@ static bool resume(train_arguments *a, trt_option *options, const trt_model *mod
   if (!trt_join(path, sizeof path, a->run.out, TRT_STATE_FILE, err)) return false;
   if (!trt_file_exists(path)) {
     trt_note("%s: nothing to resume, starting from the beginning", path);
+    trt_model_reset(model);
     return true;
   }
   if (!trt_checkpoint_load(path, model, &stored, at, err)) return false;
@@ -106,6 +107,7 @@ static int train_with(train_arguments *a, trt_option *options, const trt_model *
   s->data_checksum = data->checksum;
   s->train_images = data->split[TRT_TRAIN].count;
   s->batch = data->shape.batch;
+  if (!a->run.resume) trt_model_reset(model);
   if (a->run.resume && !resume(a, options, model, &at, &err)) return trt_report(&err);
   fprintf(stderr,
           "training '%s': %s, %" PRId64 " train and %" PRId64 " test images, batch %" PRId64 ", %" PRId64
@@ -194,6 +196,7 @@ static int eval_main(const trt_program *program, const char *spec, const char *s
   trt_position at = {0};
   trt_progress_start(&progress);
   if (!start_threads(threads, program, &err) || !trt_model_open(&model, program, &err)) return trt_report(&err);
+  if (!state) trt_model_reset(&model);
   bool ok = !state || trt_checkpoint_load(state, &model, NULL, &at, &err);
   if (ok && !state) trt_note("no --state given: evaluating the initial weights");
   ok = ok && trt_model_bind(&model, "eval", &b, &err);

@@ -101,6 +101,7 @@ void trt_model_reset(const trt_model *model) {
     else if (v->init == TRT_INIT_IMAGE)
       memcpy(to, p->image + v->init_offset, v->bytes);
   }
+  trt_forget(p->image, p->image_bytes); /* until an export: as large as all parameters */
 }
 
 uint64_t trt_model_state_vars(const trt_program *p) {
@@ -140,8 +141,6 @@ bool trt_model_open(trt_model *model, const trt_program *program, trt_error *err
     trt_model_close(model);
     return trt_fail(err, "no memory for the model's %llu MiB; compile with a smaller --batch", (unsigned long long)mib);
   }
-  trt_model_reset(model);
-  trt_forget_constant(program->image, program->image_bytes); /* until an export: as large as all parameters */
   return true;
 }
 

@@ -26,7 +26,8 @@ typedef struct trt_scalars {
   double lr, bc1, bc2;
 } trt_scalars;
 
-/* Checks the program (ABI version, tensors inside their memory), allocates, sets initial values. */
+/* Checks the program (ABI version, the CPU, tensors inside their memory) and allocates. What the vars hold is undefined until
+ * trt_model_reset or a checkpoint sets them: until then they take no memory either. */
 bool trt_model_open(trt_model *model, const trt_program *program, trt_error *err);
 void trt_model_close(trt_model *model);
 /* Makes room for the TRT_TRACK vars, as zeros. They are no part of the state: nothing but the entries that track needs them. */

@@ -54,7 +54,7 @@ uint8_t *trt_alloc_tensors(uint64_t bytes) {
   return p;
 }
 
-void trt_forget_constant(const void *data, uint64_t bytes) {
+void trt_forget(const void *data, uint64_t bytes) {
 #ifdef MADV_DONTNEED
   long page = sysconf(_SC_PAGESIZE);
   uintptr_t unit = page > 0 ? (uintptr_t)page : 4096;

@@ -23,8 +23,9 @@ void *trt_alloc(size_t bytes);
 /* Memory for tensors, contents undefined: 64-byte aligned, on huge pages where the system has them. What nobody touches takes
  * no memory, so a block may be as large as the largest entry needs. NULL when there is none. */
 uint8_t *trt_alloc_tensors(uint64_t bytes);
-/* Constant data of the executable that is not needed for now: the system may drop it and read it from the file again. */
-void trt_forget_constant(const void *data, uint64_t bytes);
+/* Gives pages back to the system: constant data of the executable, which it reads from the file again when wanted, or other
+ * memory that nobody reads any more. */
+void trt_forget(const void *data, uint64_t bytes);
 
 /* Growing text; free `data` when done. */
 typedef struct trt_text {

@@ -226,6 +226,7 @@ static void every_byte_of_a_checkpoint(void **state) {
   trt_settings settings = {.lr = 0.1, .epochs = 3, .train_images = 64, .batch = 8, .data = "idx"};
   trt_position at = {.step = 5};
   assert_true(trt_model_open(&model, &program, &err));
+  trt_model_reset(&model);
   assert_true(trt_checkpoint_save(path, &model, &settings, &at, &err));
   static uint8_t good[8192], bad[8192];
   FILE *f = fopen(path, "rb");
