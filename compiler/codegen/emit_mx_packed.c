@@ -54,62 +54,95 @@ static void turn_floats(const turn *t, cg_val kb, int blocks) {
   cg_loop_end(&i, NULL);
 }
 
+/* Who does what: tasks of `rows` result blocks x `cols` source blocks. Four result blocks make 64 bytes of an output row,
+ * and four source blocks a cache line of a source row. Long columns, because a line that two tasks write, as where rows are
+ * no whole lines, is fetched and written back twice. */
+typedef struct split {
+  int64_t rows, cols, n_rows, n_cols;
+} split;
+
+enum { LINE = 4 };
+
+static split split_tasks(const tt_type *from) {
+  int64_t nb = tt_mx_blocks(from->dim[0]), nk = tt_mx_blocks(from->dim[1]);
+  split s = {.cols = nk % 2 ? nk : LINE}; /* of an odd number the last two pairs overlap, and must be one task's */
+  s.rows = cg_grain(nb, s.cols * TT_MX_BLOCK * TT_MX_BLOCK / 8, LINE);
+  s.n_rows = (nb + s.rows - 1) / s.rows, s.n_cols = (nk + s.cols - 1) / s.cols;
+  return s;
+}
+
+/* A run of result blocks x the source blocks of a task. */
+typedef struct area {
+  cg_range b, k;
+} area;
+
 /* Blocks kb and kb + 1. */
-static void turn_bytes(const turn *t, cg_val kb, cg_range range) {
+static void turn_bytes(const turn *t, cg_val kb, const area *run) {
   cg_ctx *c = t->z.c;
+  int64_t nk = tt_mx_blocks(t->from->dim[1]);
   cg_requantizer r = {.z = &t->z, .from = t->from, .block = t->b, .first = kb, .scratch = t->bytes};
-  cg_val more = cg_add(c, t->b, cg_i64(c, 1)), last = cg_icmp(c, LLVMIntEQ, more, range.end);
-  r.next_block = cg_select(c, last, range.begin, more);
-  r.next_first = cg_select(c, last, cg_add(c, kb, cg_i64(c, 2)), kb);
+  if (nk % 2) r.first = cg_min(c, kb, cg_i64(c, nk - 2));
+  cg_val below = cg_add(c, t->b, cg_i64(c, 1)), beside = cg_add(c, kb, cg_i64(c, 2));
+  cg_val row_ends = cg_icmp(c, LLVMIntSGE, beside, run->k.end), ends = cg_icmp(c, LLVMIntEQ, below, run->b.end);
+  r.next_block = cg_select(c, ends, cg_select(c, row_ends, below, run->b.begin), below);
+  r.next_first = cg_select(c, ends, cg_select(c, row_ends, run->k.begin, beside), kb);
   if (t->from->dim[0] % TT_MX_BLOCK) r.rows = t->rows;
   cg_if f;
   cg_if_begin(c, &f, cg_requantize_scan(&r));
-  turn_floats(t, kb, 2);
+  turn_floats(t, r.first, 2);
   cg_if_else(&f);
   cg_requantize_columns(&r);
   cg_if_end(&f);
 }
 
-/* Columns outside, so that the result's cache lines, which 4 blocks share, fill one after the other. An odd number of
- * source blocks is made up of pairs of which the last two overlap. */
-static void requantize(cg_kernel *k, const tt_type *from, int64_t grain) {
+static void turn_run(turn *t, const area *run, bool bytes) {
+  cg_ctx *c = t->z.c;
+  cg_loop b, kb;
+  cg_loop_begin(c, &kb, run->k.begin, run->k.end, bytes ? 2 : 1, 0, NULL);
+  cg_loop_begin(c, &b, run->b.begin, run->b.end, 1, 0, NULL);
+  t->b = b.i;
+  t->row = cg_mul(c, b.i, cg_i64(c, TT_MX_BLOCK));
+  t->rows = cg_min(c, cg_sub(c, cg_i64(c, t->from->dim[0]), t->row), cg_i64(c, TT_MX_BLOCK));
+  if (bytes)
+    turn_bytes(t, kb.i, run);
+  else
+    turn_floats(t, kb.i, 1);
+  cg_loop_end(&b, NULL);
+  cg_loop_end(&kb, NULL);
+}
+
+/* Columns inside of runs of rows, so that lines of the source and of the result are done with one after the other. */
+static void requantize(cg_kernel *k, const tt_type *from, split s) {
   cg_ctx *c = k->c;
-  int64_t nk = tt_mx_blocks(from->dim[1]);
   turn t = {.z = cg_quantizer_open(k, tt_node_qspec(k->x->g, k->x->n, TT_A_Q), 0, 1, TT_A_TENSOR), .from = from};
   bool bytes = cg_requantizer_fits(c, from, t.z.q);
   t.z.x = cg_in(k, 0);
   t.buffer = cg_alloca(c, c->vi, 5, 64);
   t.values = cg_scratch(k, 0, sizeof(float[TT_MX_BLOCK][TT_MX_BLOCK]));
   t.bytes = bytes ? cg_scratch(k, sizeof(float[TT_MX_BLOCK][TT_MX_BLOCK]), CG_REQUANTIZER_SCRATCH) : NULL;
-  cg_range r = cg_task_range(k, t.z.nb, grain);
-  cg_loop b, kb;
-  cg_loop_begin(c, &kb, cg_i64(c, 0), cg_i64(c, nk), bytes ? 2 : 1, 0, NULL);
-  cg_val at = bytes && nk % 2 ? cg_min(c, kb.i, cg_i64(c, nk - 2)) : kb.i;
-  cg_loop_begin(c, &b, r.begin, r.end, 1, 0, NULL);
-  t.b = b.i;
-  t.row = cg_mul(c, b.i, cg_i64(c, TT_MX_BLOCK));
-  t.rows = cg_min(c, cg_sub(c, cg_i64(c, from->dim[0]), t.row), cg_i64(c, TT_MX_BLOCK));
-  if (bytes)
-    turn_bytes(&t, at, r);
-  else
-    turn_floats(&t, at, 1);
-  cg_loop_end(&b, NULL);
-  cg_loop_end(&kb, NULL);
+  cg_val begin = cg_mul(c, cg_div(c, k->task, cg_i64(c, s.n_cols)), cg_i64(c, s.rows));
+  cg_val end = cg_min(c, cg_add(c, begin, cg_i64(c, s.rows)), cg_i64(c, t.z.nb));
+  area run = {.k.begin = cg_mul(c, cg_rem(c, k->task, cg_i64(c, s.n_cols)), cg_i64(c, s.cols))};
+  run.k.end = cg_min(c, cg_add(c, run.k.begin, cg_i64(c, s.cols)), cg_i64(c, tt_mx_blocks(from->dim[1])));
+  cg_loop l;
+  cg_loop_begin(c, &l, begin, end, LINE, 0, NULL);
+  run.b = (cg_range){l.i, cg_min(c, cg_add(c, l.i, cg_i64(c, LINE)), end)};
+  turn_run(&t, &run, bytes);
+  cg_loop_end(&l, NULL);
 }
 
-/* Runs of 4 blocks of rows make 64 bytes of an output row, so that tasks do not share cache lines. */
 bool cg_emit_mx_requantize(cg_node *x) {
   if (cg_out_type(x, 0)->format == TT_INT4) return cg_int4_requantize(x);
   const tt_type *from = cg_in_type(x, 0);
-  int64_t nb = tt_mx_blocks(from->dim[0]), grain = cg_grain(nb, from->dim[1] * TT_MX_BLOCK / 2, 4);
+  split s = split_tasks(from);
   cg_kernel *k = cg_kernel_begin(x, "");
   if (k) {
     cg_val saved = k->c->target->denormals_keep(k->c);
-    requantize(k, from, grain);
+    requantize(k, from, s);
     k->c->target->denormals_restore(k->c, saved);
     cg_kernel_end(k);
   }
-  cg_launch(x, "", (nb + grain - 1) / grain);
+  cg_launch(x, "", s.n_rows * s.n_cols);
   return true;
 }
 

@@ -275,6 +275,18 @@ static cg_val pack(cg_ctx *c, cg_val codes) {
   return shuffle(c, pairs, pairs, index, 32);
 }
 
+/* Asks for the lines that the next run of four blocks will write: a fourth of the columns in each of these four, since a
+ * core waits for no more than a dozen lines at a time. A column's 64 bytes may lie in two lines. */
+static void ask_for_results(const cg_requantizer *r, cg_val pair) {
+  const cg_quantizer *z = r->z;
+  cg_ctx *c = z->c;
+  cg_val three = cg_i64(c, 3), one = cg_i64(c, 1), quarter = cg_mul(c, cg_and(c, r->block, three), cg_i64(c, 16));
+  cg_val col = cg_add(c, cg_mul(c, r->first, cg_i64(c, TT_MX_BLOCK)), cg_add(c, quarter, cg_shr(c, pair, one)));
+  cg_val block = cg_add(c, cg_mul(c, col, cg_i64(c, z->nb)), cg_add(c, cg_or(c, r->block, three), one));
+  cg_val at = cg_add(c, cg_mul(c, block, cg_i64(c, TT_MX_BLOCK / 2)), cg_mul(c, cg_and(c, pair, one), cg_i64(c, N - 1)));
+  cg_prefetch_write(c, cg_gep_bytes(c, z->codes, at));
+}
+
 /* Columns 2 i and 2 i + 1 of source block b of the two. */
 static void two_columns(const cg_requantizer *r, cg_val b, cg_val i, cg_val steps) {
   const cg_quantizer *z = r->z;
@@ -291,11 +303,11 @@ static void two_columns(const cg_requantizer *r, cg_val b, cg_val i, cg_val step
   cg_val col = cg_add(c, cg_mul(c, cg_add(c, r->first, b), cg_i64(c, TT_MX_BLOCK)), cg_mul(c, i, cg_i64(c, 2)));
   cg_val block = cg_add(c, cg_mul(c, col, cg_i64(c, z->nb)), r->block), orders = order_of(c, x, steps);
   cg_val codes = z->key ? stochastic_codes(r, orders, origin, block) : nearest_codes(c, orders, origin);
+  ask_for_results(r, pair);
   codes = pack(c, cg_or(c, codes, cg_and(c, spread, bytes(c, 8, N))));
   cg_val to = cg_gep_bytes(c, z->codes, cg_mul(c, block, cg_i64(c, TT_MX_BLOCK / 2))),
          scales = cg_gep_bytes(c, z->scales, block);
   for (int h = 0; h < 2; h++) {
-    cg_prefetch_write(c, cg_addr(c, c->i8, to, (N + h) * z->nb * (TT_MX_BLOCK / 2)));
     cg_store(c, part(c, codes, 16 * h, 16), cg_addr(c, c->i8, to, h * z->nb * (TT_MX_BLOCK / 2)), 16);
     cg_store(c, cg_load(c, c->i8, cg_addr(c, c->i8, results, h), 1), cg_addr(c, c->i8, scales, h * z->nb), 1);
   }
