@@ -1,5 +1,6 @@
 /* Requests to sessions: import, pipelines, emission. */
 #include "compiler/driver/compile.h"
+#include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,11 +65,21 @@ const char *tt_runtime_library(tt_arena *arena, const char *cross) {
   return access(path, R_OK) == 0 ? path : NULL;
 }
 
-/* What writing would spoil is said before the work, not after it. */
+/* Where a new file cannot be made. */
+static bool check_folder(tt_session *s, const char *path) {
+  const char *slash = strrchr(path, '/');
+  const char *folder = !slash ? "." : slash == path ? "/" : tt_arena_printf(s->arena, "%.*s", (int)(slash - path), path);
+  if (strcmp(path, "-") == 0 || access(folder, W_OK) == 0) return true;
+  tt_error(&s->diag, (tt_loc){.file = path}, "cannot write: %s", strerror(errno));
+  return false;
+}
+
+/* What writing would spoil, or cannot do, is said before the work, not after it. */
 static bool check_output(tt_session *s, const tt_request *r) {
   tt_loc loc = {.file = r->out};
   struct stat to, from;
-  if (!r->out || stat(r->out, &to) != 0) return true;
+  if (!r->out) return true;
+  if (stat(r->out, &to) != 0) return check_folder(s, r->out);
   bool regular = S_ISREG(to.st_mode);
   if (S_ISDIR(to.st_mode)) tt_error(&s->diag, loc, "is a folder; name a file to write with -o");
   else if (r->program && !regular) tt_error(&s->diag, loc, "is no regular file; name another for the trainer with -o");

@@ -57,7 +57,7 @@ grep -q 'mx.gemm' "$work/g.text"
 grep -q 'mx.requantize' "$work/g.text"
 expect 0 "$tetrac" inspect "$work/m.onnx" --batch 4 --after canon_linear
 expect 1 "$tetrac" inspect "$work/m.onnx" --batch 4 --after no_such_pass
-for e in llvm asm obj; do expect 0 "$tetrac" compile "$work/m.onnx" --batch 4 --emit $e -o "$work/p.$e"; done
+for e in llvm asm obj; do expect 0 "$tetrac" compile "$work/m.onnx" --recipe fp32 --batch 4 --emit $e -o "$work/p.$e"; done
 grep -q 'define' "$work/p.llvm"
 grep -q 'tetrac_program' "$work/p.asm"
 # An executable that was copied without its recipes says so.
