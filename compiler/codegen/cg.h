@@ -65,6 +65,8 @@ struct cg_target {
   cg_val (*dot_square)(cg_ctx *c, cg_val acc, cg_val a, cg_val b);
   /* x * 2^n for a vf x and integers n held as floats, rounded once; NULL: done in the exponent field. */
   cg_val (*scale_by_power)(cg_ctx *c, cg_val x, cg_val n);
+  /* a b + d of vf, rounded once and toward zero. NULL: emitters do without. */
+  cg_val (*fma_toward_zero)(cg_ctx *c, cg_val a, cg_val b, cg_val d);
   const cg_tile_unit *tiles; /* NULL: none */
   bool f32_tiles;            /* it multiplies bfloat16 as well, of which float32 products are made (gemm_f32_tiles.c) */
   void (*past_caches_done)(cg_ctx *c); /* orders cg_store_past_caches before what follows; NULL: such stores are no use */

@@ -9,7 +9,7 @@
 #include "compiler/codegen/rows.h"
 #include "compiler/ir/fused.h"
 
-enum { BLOCK = TT_MX_BLOCK, RUN_BLOCKS = CG_RUN / TT_MX_BLOCK, GROUP_BYTES = 16384 };
+enum { BLOCK = TT_MX_BLOCK, RUN_BLOCKS = CG_RUN / TT_MX_BLOCK, GROUP_BYTES = 4096, AHEAD_BYTES = 4096 };
 
 typedef struct sweep {
   cg_kernel *k;
@@ -20,7 +20,7 @@ typedef struct sweep {
   int64_t width;             /* floats of a run's sums, of all results that are sums together */
   cg_quantizer along, across;
   cg_val chunk;              /* scratch for the rows of a block or a group, NULL where none is needed */
-  cg_val buffer;
+  cg_val slots;              /* scratch for the tiles of a run of blocks */
   cg_val sums;               /* of the current run */
   cg_val first, count;       /* rows of the block */
 } sweep;
@@ -84,8 +84,19 @@ static cg_val source_row(const sweep *s, cg_val r, cg_val group) {
   return cg_row(s->c, base, cg_add(s->c, s->first, r), s->D);
 }
 
+/* What a sweep reads row by row. */
+static bool is_far(const sweep *s, int i) {
+  const tt_type *t = cg_in_type(s->k->x, i);
+  return t->dtype == TT_F32 && tt_type_count(t) == s->rows * s->D;
+}
+
 static void quantize_row(sweep *s, cg_val r, cg_val group) {
   cg_ctx *c = s->c;
+  int64_t ahead = 1 + AHEAD_BYTES / (s->D * (int64_t)sizeof(float));
+  s->along.n_next = 0;
+  for (int i = 0; i < s->f.n_in && s->along.n_next < CG_NEXT_ROWS; i++)
+    if (is_far(s, i))
+      s->along.next[s->along.n_next++] = cg_row(c, cg_in(s->k, i), cg_add(c, cg_add(c, s->first, r), cg_i64(c, ahead)), s->D);
   s->along.x = source_row(s, r, group);
   if (s->f.colsum >= 0) s->along.sums = s->sums;
   cg_val row = cg_add(c, s->first, r);
@@ -122,7 +133,8 @@ static void emit_columns(sweep *s, cg_val block) {
                .cols = s->D % c->W ? cg_sub(c, cg_i64(c, s->D), col.i) : NULL,
                .col = col.i,
                .block = block};
-  cg_quantize_tile(&s->across, &t, s->buffer);
+  cg_prefetch_columns(&s->across, &t);
+  cg_tile_codes(&s->across, &t, cg_slot(&s->across, s->slots, s->D, block, col.i));
   cg_loop_end(&col, NULL);
   c->target->denormals_restore(c, saved);
 }
@@ -147,22 +159,35 @@ static void emit_block(sweep *s, cg_val block) {
   if (s->f.out_t >= 0) emit_columns(s, block);
 }
 
+/* With a run complete, or the task's last block, its columns' codes go to memory. */
+static void store_run(const sweep *s, cg_val block, cg_val end) {
+  cg_ctx *c = s->c;
+  cg_val next = cg_add(c, block, cg_i64(c, 1)), in_run = cg_rem(c, block, cg_i64(c, CG_TILE_RUN));
+  cg_if last;
+  cg_if_begin(c, &last, cg_or(c, cg_icmp(c, LLVMIntEQ, next, end), cg_icmp(c, LLVMIntEQ, in_run, cg_i64(c, CG_TILE_RUN - 1))));
+  cg_store_tiles(&s->across, s->slots, s->D, cg_sub(c, block, in_run), cg_add(c, in_run, cg_i64(c, 1)));
+  cg_if_end(&last);
+}
+
 static void emit_sweep(cg_kernel *k, const tt_fused *f, int64_t rows, int64_t D, int64_t grain) {
   cg_ctx *c = k->c;
   sweep s = {.k = k, .c = c, .f = *f, .rows = rows, .D = D, .group = BLOCK, .width = sums_width(f, D)};
   while (s.group > 1 && s.group * D * (int64_t)sizeof(float) > GROUP_BYTES) s.group /= 2;
   int64_t chunk_rows = f->out_t >= 0 && ends_in_scratch(f) ? BLOCK : s.group;
-  if (any_unkept(f)) s.chunk = cg_scratch(k, 0, (uint64_t)(chunk_rows * chunk_stride(&s)) * sizeof(float));
+  uint64_t chunk_bytes = any_unkept(f) ? (uint64_t)(chunk_rows * chunk_stride(&s)) * sizeof(float) : 0;
+  if (chunk_bytes) s.chunk = cg_scratch(k, 0, chunk_bytes);
   if (f->out_q >= 0) s.along = cg_quantizer_open(k, f->q, f->out_q, f->rng, TT_A_TENSOR);
   if (f->out_t >= 0) {
     s.across = cg_quantizer_open(k, f->q_t, f->out_t, f->rng, TT_A_TENSOR_T);
-    s.buffer = cg_alloca(c, c->vi, 5, 64);
+    s.slots = cg_scratch(k, chunk_bytes, cg_slots_bytes(c, D));
   }
   cg_loop b;
   cg_range r = cg_task_range(k, (rows + BLOCK - 1) / BLOCK, grain);
   cg_loop_begin(c, &b, r.begin, r.end, 1, 0, NULL);
   emit_block(&s, b.i);
+  if (f->out_t >= 0) store_run(&s, b.i, r.end);
   cg_loop_end(&b, NULL);
+  if (f->out_t >= 0) cg_stored_tiles(&s.across);
 }
 
 /* The runs' sums of results that are sums over rows, added up: first those of the quantized rows, then the steps'. */
@@ -171,7 +196,7 @@ static void emit_totals(cg_kernel *k, const tt_fused *f, int64_t rows, int64_t D
   int64_t width = sums_width(f, D), at = 0;
   cg_val work = cg_work(k, 0, cg_run_bytes(rows, width));
   if (f->colsum >= 0) {
-    cg_add_runs(k, rows, work, width, cg_out(k, f->colsum), D);
+    cg_add_quantized_runs(k, rows, work, width, cg_out(k, f->colsum), D);
     at += tt_mx_blocks(D) * BLOCK;
   }
   for (int i = 0; i < f->n_steps; i++) {

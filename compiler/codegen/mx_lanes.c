@@ -5,7 +5,7 @@
  * bits whose whole part counts steps above the binade's offset. Rounding v to nearest even, or adding 16 random bits below
  * its whole part, gives the code; a carry into the next binade lands on the right code because codes are in order of
  * magnitude. Below the smallest binade the step stays: that is the shift. Subnormal x have no hidden bit, and that is all.
- */
+ * This is for every format and rounding; E2M1, in which steps are trained, has float forms of the same bits below. */
 #include "compiler/codegen/mx_lanes.h"
 #include "compiler/ir/mx.h"
 
@@ -69,9 +69,8 @@ static cg_val ema_up(cg_ctx *c, const grid *g, cg_val bits, cg_val scale, cg_val
  * [2^e, 2^(e+1)), not below [1, 2), has step 2^(e-1). To nearest: adding 1.5 * 2^22 * 2^e rounds y to steps and leaves
  * their count in the low bits. Stochastic: y in 65536ths of a step is an integer to which the random bits are added. A
  * binade's first code is 2 e more than its first count: with the exponent field at bit 1 that is one addition modulo 8;
- * constants make it come out, and the saturated y <= 6 keeps it from wrapping. `doubled`, where asked for, is twice the rounded
- * y: its count of steps times twice the step, which is the binade. */
-static cg_val e2m1_codes(cg_ctx *c, tt_qspec q, cg_val bits, cg_val scale, cg_val random, cg_val *doubled) {
+ * constants make it come out, and the saturated y <= 6 keeps it from wrapping. */
+static cg_val e2m1_codes(cg_ctx *c, tt_qspec q, cg_val bits, cg_val scale, cg_val random) {
   cg_val inverse = cg_bits(c, cg_shl(c, cg_sub(c, cg_vi(c, 254), scale), cg_vi(c, 23)), c->vf), count, first;
   cg_val y = cg_mul(c, cg_bits(c, cg_and(c, bits, cg_vi(c, 0x7fffffff)), c->vf), inverse);
   y = cg_min(c, y, cg_vf(c, 6));
@@ -81,7 +80,6 @@ static cg_val e2m1_codes(cg_ctx *c, tt_qspec q, cg_val bits, cg_val scale, cg_va
     cg_val fixed = LLVMBuildFPToSI(c->b, cg_mul(c, y, cg_bits(c, units, c->vf)), c->vi, "");
     count = cg_shr(c, cg_add(c, fixed, random), cg_vi(c, 16));
     first = cg_sub(c, cg_vi(c, 544), cg_shr(c, units, cg_vi(c, 22)));
-    if (doubled) *doubled = cg_mul(c, LLVMBuildSIToFP(c->b, count, c->vf, ""), cg_bits(c, binade, c->vf));
   } else {
     cg_val magic = cg_add(c, binade, cg_vi(c, (INT64_C(22) << 23) + 0x400002));
     count = cg_bits(c, cg_add(c, y, cg_bits(c, magic, c->vf)), c->vi);
@@ -94,7 +92,7 @@ static cg_val e2m1_codes(cg_ctx *c, tt_qspec q, cg_val bits, cg_val scale, cg_va
 cg_val cg_mx_codes(cg_ctx *c, tt_qspec q, cg_val bits, cg_val scale, cg_val random, cg_val ema) {
   const grid *g = &grids[q.format];
   if (q.format == TT_E2M1 && q.rounding != TT_EMA) {
-    cg_val code = e2m1_codes(c, q, bits, scale, random, NULL);
+    cg_val code = e2m1_codes(c, q, bits, scale, random);
     return cg_select(c, cg_icmp(c, LLVMIntEQ, scale, cg_vi(c, 255)), cg_vi(c, 0), code);
   }
   cg_val e, mantissa, n, zero = cg_vi(c, 0);
@@ -117,17 +115,52 @@ cg_val cg_mx_codes(cg_ctx *c, tt_qspec q, cg_val bits, cg_val scale, cg_val rand
   return cg_select(c, cg_icmp(c, LLVMIntEQ, scale, cg_vi(c, 255)), zero, code);
 }
 
-cg_val cg_mx_codes_values(cg_ctx *c, tt_qspec q, cg_val bits, cg_val scale, cg_val random, cg_val factor, cg_val *values) {
-  cg_val code, doubled;
-  if (q.format != TT_E2M1 || q.rounding != TT_STOCHASTIC) {
-    code = cg_mx_codes(c, q, bits, scale, random, NULL);
-    *values = cg_mx_values(c, (tt_format)q.format, code, factor);
-    return code;
-  }
-  code = e2m1_codes(c, q, bits, scale, random, &doubled);
-  cg_val magnitude = cg_bits(c, cg_mul(c, doubled, factor), c->vi);
-  *values = cg_bits(c, cg_or(c, magnitude, cg_and(c, bits, cg_vi(c, INT64_C(0x80000000)))), c->vf);
-  return cg_select(c, cg_icmp(c, LLVMIntEQ, scale, cg_vi(c, 255)), cg_vi(c, 0), code);
+static bool stochastic_e2m1(cg_ctx *c, tt_qspec q) {
+  return q.format == TT_E2M1 && q.rounding == TT_STOCHASTIC && c->target->fma_toward_zero;
+}
+static bool nearest_e2m1(tt_qspec q) { return q.format == TT_E2M1 && q.rounding == TT_NEAREST; }
+
+/* 2^(127 - scale) to nearest, a quarter of it stochastic: subnormal where the scale is the largest. */
+cg_mx_scaled cg_mx_scaled_by(cg_ctx *c, tt_qspec q, cg_val scale) {
+  cg_mx_scaled s = {.scale = scale};
+  bool quarter = stochastic_e2m1(c, q);
+  if (!quarter && !nearest_e2m1(q)) return s;
+  s.inverse = cg_bits(c, cg_shl(c, cg_sub(c, cg_vi(c, 254), scale), cg_vi(c, 23)), c->vf);
+  if (quarter) s.inverse = cg_mul(c, s.inverse, cg_vf(c, 0.25));
+  return s;
+}
+
+static cg_val signed_nibbles(cg_ctx *c, cg_val magnitude, cg_val bits) {
+  cg_val sign = cg_and(c, bits, cg_vi(c, INT64_C(0x80000000)));
+  return cg_or(c, cg_and(c, magnitude, cg_vi(c, 0x7fffffff)), sign);
+}
+
+/* With y = |x| / S: the larger of (1 + y) / 8, cut off and not rounded, and y / 4 is a float whose bits count half binades from
+ * that of 1/8 on, a multiple of 8, as codes are counted: below y = 1 as in fixed point, above by the float format itself. So
+ * these 3 bits and the 22 below are the code and its fraction, of which 16 take part and may carry. */
+static cg_val stochastic_nibbles(cg_ctx *c, tt_qspec q, const cg_mx_scaled *s, cg_val bits, cg_val random) {
+  cg_val x = cg_bits(c, cg_and(c, bits, cg_vi(c, 0x7fffffff)), c->vf), eighth = cg_mul(c, s->inverse, cg_vf(c, 0.5));
+  cg_val y = cg_max(c, cg_mul(c, x, s->inverse), c->target->fma_toward_zero(c, x, eighth, cg_vf(c, 0.125)));
+  if (q.scale == TT_SCALE_FLOOR) y = cg_min(c, y, cg_vf(c, 1.5)); /* else |x| <= 6 S */
+  return signed_nibbles(c, cg_shl(c, cg_add(c, cg_bits(c, y, c->vi), random), cg_vi(c, 6)), bits);
+}
+
+/* The code is y in steps of 1/2, y in steps of 1 and 2 more, or y in steps of 2 and 4 more, whichever is least. Each is rounded by
+ * the addition to 1.5 * 2^22, whose last place is a half: to even codes, as all that is added is even. */
+static cg_val nearest_nibbles(cg_ctx *c, tt_qspec q, const cg_mx_scaled *s, cg_val bits) {
+  cg_val x = cg_bits(c, cg_and(c, bits, cg_vi(c, 0x7fffffff)), c->vf), half = cg_mul(c, s->inverse, cg_vf(c, 0.5));
+  const double magic = 6291456.0;
+  cg_val n = cg_fma(c, x, s->inverse, cg_vf(c, magic));
+  n = cg_min(c, n, cg_fma(c, x, half, cg_vf(c, magic + 1)));
+  n = cg_min(c, n, cg_fma(c, x, cg_mul(c, half, cg_vf(c, 0.5)), cg_vf(c, magic + 2)));
+  if (q.scale == TT_SCALE_FLOOR) n = cg_min(c, n, cg_vf(c, magic + 3.5));
+  return signed_nibbles(c, cg_shl(c, cg_bits(c, n, c->vi), cg_vi(c, 28)), bits);
+}
+
+cg_val cg_mx_nibbles(cg_ctx *c, tt_qspec q, const cg_mx_scaled *s, cg_val bits, cg_val random, cg_val ema) {
+  if (stochastic_e2m1(c, q)) return stochastic_nibbles(c, q, s, bits, random);
+  if (nearest_e2m1(q)) return nearest_nibbles(c, q, s, bits);
+  return cg_shl(c, cg_mx_codes(c, q, bits, s->scale, random, ema), cg_vi(c, 28));
 }
 
 /* splitmix64's finalizer. */
@@ -141,26 +174,46 @@ cg_val cg_rng_key(cg_ctx *c, cg_val seed, cg_val step, cg_val tensor) {
   return mix64(c, cg_add(c, mix64(c, cg_add(c, mix64(c, seed), step)), tensor));
 }
 
-cg_val cg_rng_words(cg_ctx *c, cg_val key, cg_val counters) {
-  cg_val k0 = cg_splat(c, LLVMBuildTrunc(c->b, key, c->i32, ""), c->W);
-  cg_val k1 = cg_splat(c, LLVMBuildTrunc(c->b, cg_shr(c, key, cg_i64(c, 32)), c->i32, ""), c->W);
-  cg_val h = cg_xor(c, counters, k0);
-  h = cg_xor(c, h, cg_shr(c, h, cg_vi(c, 16)));
-  h = cg_add(c, cg_mul(c, h, cg_vi(c, 0x7feb352d)), k1);
+static cg_val half_key(cg_ctx *c, cg_val key, int half, cg_type type) {
+  cg_val k = LLVMBuildTrunc(c->b, cg_shr(c, key, cg_i64(c, 32 * half)), c->i32, "");
+  return type == c->vi ? cg_splat(c, k, c->W) : k;
+}
+
+/* Bits 16 and up take no part in what the i of the header is mixed into. */
+cg_val cg_rng_begin(cg_ctx *c, cg_val key, cg_val counters) {
+  cg_val h = cg_xor(c, counters, half_key(c, key, 0, LLVMTypeOf(counters)));
+  return cg_xor(c, h, cg_shr(c, h, same(c, h, 16)));
+}
+
+/* All but the last step. */
+static cg_val rng_end(cg_ctx *c, cg_val key, cg_val h) {
+  h = cg_add(c, cg_mul(c, h, cg_vi(c, 0x7feb352d)), half_key(c, key, 1, c->vi));
   h = cg_xor(c, h, cg_shr(c, h, cg_vi(c, 15)));
-  h = cg_mul(c, h, cg_vi(c, INT64_C(0x846ca68b)));
+  return cg_mul(c, h, cg_vi(c, INT64_C(0x846ca68b)));
+}
+
+cg_val cg_rng_words(cg_ctx *c, cg_val key, cg_val counters) {
+  cg_val h = rng_end(c, key, cg_rng_begin(c, key, counters));
   return cg_xor(c, h, cg_shr(c, h, cg_vi(c, 16)));
+}
+
+/* The last step, h ^ h >> 16, changes the low half alone. The bits go where the fraction's 16 are: from bit 6 on, or 0. */
+void cg_mx_random(cg_ctx *c, tt_qspec q, cg_val key, cg_val begun, cg_val *even, cg_val *odd) {
+  int at = stochastic_e2m1(c, q) ? 6 : 0;
+  cg_val h = rng_end(c, key, begun), high = cg_shr(c, h, cg_vi(c, 16 - at)), mask = cg_vi(c, INT64_C(0xffff) << at);
+  *odd = cg_and(c, high, mask);
+  *even = cg_and(c, cg_xor(c, at ? cg_shl(c, h, cg_vi(c, at)) : h, high), mask);
 }
 
 /* 2^(scale - 127 - doubling), which may be subnormal. */
 cg_val cg_mx_factor(cg_ctx *c, tt_format format, cg_val scale) {
-  int down = grids[format].doubling;
-  cg_val normal = cg_shl(c, cg_sub(c, scale, cg_i32(c, down)), cg_i32(c, 23));
-  cg_val places = cg_max(c, cg_sub(c, cg_i32(c, down), scale), cg_i32(c, 0));
-  cg_val sub = cg_shr(c, cg_i32(c, 0x400000), places);
-  cg_val bits = cg_select(c, cg_icmp(c, LLVMIntSGT, scale, cg_i32(c, down)), normal, sub);
-  bits = cg_select(c, cg_icmp(c, LLVMIntEQ, scale, cg_i32(c, 255)), cg_i32(c, 0x7fc00000), bits);
-  return cg_bits(c, bits, c->f32);
+  cg_val down = same(c, scale, grids[format].doubling);
+  cg_val normal = cg_shl(c, cg_sub(c, scale, down), same(c, scale, 23));
+  cg_val places = cg_max(c, cg_sub(c, down, scale), same(c, scale, 0));
+  cg_val sub = cg_shr(c, same(c, scale, 0x400000), places);
+  cg_val bits = cg_select(c, cg_icmp(c, LLVMIntSGT, scale, down), normal, sub);
+  bits = cg_select(c, cg_icmp(c, LLVMIntEQ, scale, same(c, scale, 255)), same(c, scale, 0x7fc00000), bits);
+  return cg_bits(c, bits, LLVMTypeOf(scale) == c->vi ? c->vf : c->f32);
 }
 
 /* Integers of magnitudes: 0 1 2 3 4 6 8 12, or 0 1 2 4 8 16 32 64; the sign is put on last so that -0 keeps it. */

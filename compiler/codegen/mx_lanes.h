@@ -10,14 +10,25 @@ cg_val cg_mx_scale(cg_ctx *c, tt_qspec q, cg_val max_bits);
  * average. */
 cg_val cg_mx_codes(cg_ctx *c, tt_qspec q, cg_val bits, cg_val scale, cg_val random, cg_val ema);
 
-/* Codes to nearest or stochastic, and what cg_mx_values makes of them. */
-cg_val cg_mx_codes_values(cg_ctx *c, tt_qspec q, cg_val bits, cg_val scale, cg_val random, cg_val factor, cg_val *values);
+/* The same for many elements of equal scale, codes in the upper 4 bits of the lanes: nothing is said of the bits below, and of
+ * all where the scale is 255. */
+typedef struct cg_mx_scaled {
+  cg_val scale;   /* vi */
+  cg_val inverse; /* vf: what the codes of a format and rounding want of it; NULL: nothing */
+} cg_mx_scaled;
+cg_mx_scaled cg_mx_scaled_by(cg_ctx *c, tt_qspec q, cg_val scale);
+/* random: as cg_mx_random makes it. */
+cg_val cg_mx_nibbles(cg_ctx *c, tt_qspec q, const cg_mx_scaled *s, cg_val bits, cg_val random, cg_val ema);
 
 /* tt_rng_key at run time (i64), and the words of mx.h's generator for counters c (vi). */
 cg_val cg_rng_key(cg_ctx *c, cg_val seed, cg_val step, cg_val tensor);
 cg_val cg_rng_words(cg_ctx *c, cg_val key, cg_val counters);
+/* The same in parts. The first makes of counters (i32 or vi) that are multiples of 16 what that of counters + i, 0 <= i < 16, differs from
+ * by an exclusive or with i; the second the random bits of elements 2 c and 2 c + 1, as cg_mx_nibbles wants them. */
+cg_val cg_rng_begin(cg_ctx *c, cg_val key, cg_val counters);
+void cg_mx_random(cg_ctx *c, tt_qspec q, cg_val key, cg_val begun, cg_val *even, cg_val *odd);
 
-/* The float that integers of codes (see cg_mx_values) are multiplied by: scalar, from an i32 scale; NaN from 255. */
+/* The float that integers of codes (see cg_mx_values) are multiplied by: from an i32 or vi of scales; NaN from 255. */
 cg_val cg_mx_factor(cg_ctx *c, tt_format format, cg_val scale);
 /* Values of codes 0..15 (vi) times factor (vf). Needs denormals kept. */
 cg_val cg_mx_values(cg_ctx *c, tt_format format, cg_val codes, cg_val factor);

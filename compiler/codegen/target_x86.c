@@ -61,6 +61,11 @@ static cg_val scalef(cg_ctx *c, cg_val x, cg_val n) {
   return cg_call(c, "llvm.x86.avx512.mask.scalef.ps.512", c->vf, 5, args);
 }
 
+static cg_val fma_toward_zero(cg_ctx *c, cg_val a, cg_val b, cg_val d) {
+  cg_val args[4] = {a, b, d, cg_i32(c, 3 | 8)}; /* toward zero, no exceptions */
+  return cg_call(c, "llvm.x86.avx512.vfmadd.ps.512", c->vf, 4, args);
+}
+
 /* MXCSR bits 15 (flush to zero) and 6 (denormals are zero). Loads and stores do not move across these calls, arithmetic on
  * values already loaded may: an exact section loads its operands after `keep` and stores its results before `restore`. */
 static cg_val keep_denormals(cg_ctx *c) {
@@ -99,7 +104,7 @@ static bool fill(cg_target *t) {
   t->dot_u8s8 = madd ? dot_madd : dot_vnni;
   if (madd) t->dot_narrow = madd_narrow, t->dot_widen = madd_widen;
   t->mx_rows = 6, t->mx_vectors = 2;
-  if (wide) t->scale_by_power = scalef, t->pick = pick;
+  if (wide) t->scale_by_power = scalef, t->pick = pick, t->fma_toward_zero = fma_toward_zero;
   if (t->dot == CG_DOT_VNNI512 && has_all(t->features, amx)) t->tiles = &cg_tiles_amx;
   t->f32_tiles = t->tiles && cg_has_feature(t->features, "amx-bf16");
   t->past_caches_done = past_caches_done;
