@@ -61,27 +61,31 @@ static void split(cg_ctx *c, cg_val x, cg_val *piece) {
 static void store_words(cg_ctx *c, const cg_val *lo, const cg_val *hi, cg_val p) {
   for (int i = 0; i < PIECES; i++) {
     cg_val word = lo ? cg_shr(c, lo[i], cg_vi(c, 16)) : cg_vi(c, 0);
-    if (hi) word = cg_or(c, word, hi[i]);
+    if (lo && hi) {
+      cg_val half[3] = {cg_shr(c, hi[i], cg_vi(c, 16)), lo[i], cg_vi(c, 16)};
+      word = cg_call(c, "llvm.fshl.v16i32", c->vi, 3, half); /* an or with this shift becomes a slower shuffle */
+    }
     cg_store(c, word, cg_addr(c, c->i8, p, i * PIECE_BYTES), 64);
   }
 }
 
 /* void split(lo, lo_rows, hi, hi_rows, stride, scale, to): a unit from two blocks of up to 16 rows of 16 floats, `stride` floats
- * apart; rows that are missing are zeros. */
+ * apart; rows that are missing, of hi at least as many as of lo, are zeros. */
 enum { F_LO, F_LO_ROWS, F_HI, F_HI_ROWS, F_STRIDE, F_SCALE, F_TO, F_COUNT };
 
-static void split_rows(cg_ctx *c, const cg_shared *s, bool whole) {
+/* Rows [from, to) of the unit, of which `halves` are there. */
+static void split_rows(const cg_shared *s, cg_val from, cg_val to, int halves) {
+  cg_ctx *c = s->c;
   cg_val scale = cg_splat(c, cg_shared_arg(s, F_SCALE), c->W);
   cg_loop l;
-  cg_loop_begin(c, &l, cg_i64(c, 0), cg_i64(c, STRIP), 1, 0, NULL);
+  cg_loop_begin(c, &l, from, to, 1, 0, NULL);
   cg_val at = cg_mul(c, l.i, cg_shared_arg(s, F_STRIDE)), piece[2][PIECES];
-  for (int h = 0; h < 2; h++) {
-    cg_val live = cg_icmp(c, LLVMIntSLT, l.i, cg_shared_arg(s, h ? F_HI_ROWS : F_LO_ROWS));
-    cg_val n = whole ? NULL : cg_select(c, live, cg_i64(c, STRIP), cg_i64(c, 0));
-    cg_val x = cg_load_n(c, cg_gep(c, c->f32, cg_shared_arg(s, h ? F_HI : F_LO), at), n, cg_vf(c, 0));
+  for (int h = 0; h < halves; h++) {
+    cg_val x = cg_load(c, c->vf, cg_gep(c, c->f32, cg_shared_arg(s, h ? F_HI : F_LO), at), 4);
     split(c, cg_mul(c, x, scale), piece[h]);
   }
-  store_words(c, piece[0], piece[1], bytes_at(c, cg_shared_arg(s, F_TO), l.i, 64, 0));
+  cg_val to_row = bytes_at(c, cg_shared_arg(s, F_TO), l.i, 64, 0);
+  store_words(c, halves > 0 ? piece[0] : NULL, halves > 1 ? piece[1] : NULL, to_row);
   cg_loop_end(&l, NULL);
 }
 
@@ -93,15 +97,36 @@ static bool unit_begin(cg_ctx *c, cg_shared *s, const char *name) {
 static cg_val unit_of_rows(cg_ctx *c) {
   cg_shared s;
   if (!unit_begin(c, &s, "cg.attn.rows")) return s.fn;
-  cg_val fewest = cg_min(c, cg_shared_arg(&s, F_LO_ROWS), cg_shared_arg(&s, F_HI_ROWS));
-  cg_if f;
-  cg_if_begin(c, &f, cg_icmp(c, LLVMIntSGE, fewest, cg_i64(c, STRIP)));
-  split_rows(c, &s, true);
-  cg_if_else(&f);
-  split_rows(c, &s, false);
-  cg_if_end(&f);
+  cg_val all = cg_i64(c, STRIP), lo = cg_min(c, cg_shared_arg(&s, F_LO_ROWS), all);
+  cg_val hi = cg_min(c, cg_shared_arg(&s, F_HI_ROWS), all), both = cg_max(c, hi, cg_i64(c, 0));
+  split_rows(&s, cg_i64(c, 0), both, 2);
+  split_rows(&s, both, lo, 1);
+  split_rows(&s, lo, all, 0);
   cg_shared_end(&s);
   return s.fn;
+}
+
+/* The first n rows (NULL: all) of a block to the columns of another. */
+static void transpose_block(const cg_shared *s, int from, cg_val n, cg_val to) {
+  cg_ctx *c = s->c;
+  cg_val rows[STRIP];
+  for (int i = 0; i < STRIP; i++) {
+    cg_val p = cg_gep(c, c->f32, cg_shared_arg(s, from), cg_mul(c, cg_i64(c, i), cg_shared_arg(s, F_STRIDE)));
+    cg_val live = n ? cg_icmp(c, LLVMIntSLT, cg_i64(c, i), n) : NULL;
+    rows[i] = cg_load_n(c, p, n ? cg_select(c, live, cg_i64(c, STRIP), cg_i64(c, 0)) : NULL, cg_vf(c, 0));
+  }
+  cg_transpose(c, rows, STRIP);
+  for (int i = 0; i < STRIP; i++) cg_store(c, rows[i], cg_addr(c, c->f32, to, i * STRIP), 64);
+}
+
+static void transpose_rows(const cg_shared *s, int from, cg_val n, cg_val to) {
+  cg_ctx *c = s->c;
+  cg_if f;
+  cg_if_begin(c, &f, cg_icmp(c, LLVMIntSGE, n, cg_i64(c, STRIP)));
+  transpose_block(s, from, NULL, to);
+  cg_if_else(&f);
+  transpose_block(s, from, n, to);
+  cg_if_end(&f);
 }
 
 /* The same from the blocks transposed. */
@@ -109,19 +134,17 @@ static cg_val unit_of_columns(cg_ctx *c) {
   cg_val of_rows = unit_of_rows(c);
   cg_shared s;
   if (!unit_begin(c, &s, "cg.attn.columns")) return s.fn;
-  cg_val block = cg_alloca(c, c->f32, 2 * STRIP * STRIP, 64), rows[STRIP];
-  for (int h = 0; h < 2; h++) {
-    for (int i = 0; i < STRIP; i++) {
-      cg_val live = cg_icmp(c, LLVMIntSLT, cg_i64(c, i), cg_shared_arg(&s, h ? F_HI_ROWS : F_LO_ROWS));
-      cg_val p = cg_gep(c, c->f32, cg_shared_arg(&s, h ? F_HI : F_LO), cg_mul(c, cg_i64(c, i), cg_shared_arg(&s, F_STRIDE)));
-      rows[i] = cg_load_n(c, p, cg_select(c, live, cg_i64(c, STRIP), cg_i64(c, 0)), cg_vf(c, 0));
-    }
-    cg_transpose(c, rows, STRIP);
-    for (int i = 0; i < STRIP; i++) cg_store(c, rows[i], cg_addr(c, c->f32, block, (h * STRIP + i) * STRIP), 64);
-  }
-  cg_val whole = cg_i64(c, STRIP), hi = cg_addr(c, c->f32, block, STRIP * STRIP);
+  cg_val block = cg_alloca(c, c->f32, 2 * STRIP * STRIP, 64);
+  cg_if there;
+  cg_val n = cg_shared_arg(&s, F_HI_ROWS), hi_there = cg_icmp(c, LLVMIntSGT, n, cg_i64(c, 0)), whole = cg_i64(c, STRIP);
+  cg_val hi = cg_addr(c, c->f32, block, STRIP * STRIP);
+  transpose_rows(&s, F_LO, cg_shared_arg(&s, F_LO_ROWS), block);
+  cg_if_begin(c, &there, hi_there);
+  transpose_rows(&s, F_HI, n, hi);
+  cg_if_end(&there);
+  cg_val hi_rows = cg_select(c, hi_there, whole, cg_i64(c, 0));
   cg_shared_call(c, of_rows, F_COUNT,
-                 (cg_val[]){block, whole, hi, whole, whole, cg_shared_arg(&s, F_SCALE), cg_shared_arg(&s, F_TO)});
+                 (cg_val[]){block, whole, hi, hi_rows, whole, cg_shared_arg(&s, F_SCALE), cg_shared_arg(&s, F_TO)});
   cg_shared_end(&s);
   return s.fn;
 }
@@ -149,8 +172,8 @@ static form form_of(work *w, cg_val x, int64_t row, double scale, bool over_toke
   return f;
 }
 
-/* void product(a, a_strip, b, b_strip, steps, out): out[16m, 16n] = the sum over steps, m and n being 1 or 2 strips, `strip` bytes
- * apart. */
+/* void product(a, a_strip, b, b_strip, steps, out): out[16m, 16n] = the sum over steps, m and n being 1 or 2 strips, which are
+ * `strip` bytes apart. */
 enum { T_A, T_A_STRIP, T_B, T_B_STRIP, T_STEPS, T_OUT, T_COUNT };
 
 static void load_piece(cg_ctx *c, cg_val unit, cg_val strip, int n, int tile, int piece) {
@@ -221,6 +244,15 @@ static void product(work *w, form a, int64_t m, form b, int64_t n, cg_val out, i
 /* void out(from, factor, to, row, n): to[query < n][16] = transpose of from[16][queries] times factor[queries]. */
 enum { O_FROM, O_FACTOR, O_TO, O_ROW, O_N, O_COUNT };
 
+static void store_rows(const cg_shared *s, const cg_val *rows, bool some) {
+  cg_ctx *c = s->c;
+  for (int i = 0; i < STRIP; i++) {
+    cg_val live = cg_icmp(c, LLVMIntSLT, cg_i64(c, i), cg_shared_arg(s, O_N));
+    cg_val p = cg_gep(c, c->f32, cg_shared_arg(s, O_TO), cg_mul(c, cg_i64(c, i), cg_shared_arg(s, O_ROW)));
+    cg_store_n(c, rows[i], p, some ? cg_select(c, live, cg_i64(c, STRIP), cg_i64(c, 0)) : NULL);
+  }
+}
+
 static cg_val out_function(cg_ctx *c) {
   cg_shared s;
   cg_type types[O_COUNT] = {c->ptr, c->ptr, c->ptr, c->i64, c->i64};
@@ -231,11 +263,12 @@ static cg_val out_function(cg_ctx *c) {
     rows[i] = cg_mul(c, x, factor);
   }
   cg_transpose(c, rows, STRIP);
-  for (int i = 0; i < STRIP; i++) {
-    cg_val live = cg_icmp(c, LLVMIntSLT, cg_i64(c, i), cg_shared_arg(&s, O_N));
-    cg_val p = cg_gep(c, c->f32, cg_shared_arg(&s, O_TO), cg_mul(c, cg_i64(c, i), cg_shared_arg(&s, O_ROW)));
-    cg_store_n(c, rows[i], p, cg_select(c, live, cg_i64(c, STRIP), cg_i64(c, 0)));
-  }
+  cg_if f;
+  cg_if_begin(c, &f, cg_icmp(c, LLVMIntSGE, cg_shared_arg(&s, O_N), cg_i64(c, STRIP)));
+  store_rows(&s, rows, false);
+  cg_if_else(&f);
+  store_rows(&s, rows, true);
+  cg_if_end(&f);
   cg_shared_end(&s);
   return s.fn;
 }
@@ -258,8 +291,8 @@ static void write_out(const panel *p, cg_val to, int64_t row) {
     for (int64_t j = 0; j < w->d_strips; j++) {
       cg_val rows = cg_addr(c, c->f32, cg_row(c, to, p->first, row), v * STRIP * row + j * STRIP);
       cg_shared_call(c, out_function(c), O_COUNT,
-                     (cg_val[]){cg_addr(c, c->f32, w->out, j * STRIP * STEP + v * STRIP), cg_addr(c, c->f32, w->factor, v * STRIP),
-                                rows, cg_i64(c, row), cg_i64(c, p->n - v * STRIP)});
+                     (cg_val[]){cg_addr(c, c->f32, w->out, j * STRIP * STEP + v * STRIP),
+                                cg_addr(c, c->f32, w->factor, v * STRIP), rows, cg_i64(c, row), cg_i64(c, p->n - v * STRIP)});
     }
   }
 }
@@ -399,7 +432,8 @@ static void backward_panel(work *w, cg_val first, int64_t n) {
   cg_ctx *c = w->c;
   panel p = {.w = w, .first = first, .n = n, .V = n > STRIP ? 2 : 1};
   int64_t per_query = w->q.steps * UNIT / STRIP;
-  form q = {bytes_at(c, w->q.at, first, per_query, 0), w->q.steps}, d_o = {bytes_at(c, w->d_o.at, first, per_query, 0), w->q.steps};
+  form q = {bytes_at(c, w->q.at, first, per_query, 0), w->q.steps};
+  form d_o = {bytes_at(c, w->d_o.at, first, per_query, 0), w->q.steps};
   product(w, w->key, w->strips, q, p.V, w->s, STEP);
   product(w, w->v, w->strips, d_o, p.V, w->ds, STEP);
   for (int v = 0; v < p.V; v++) {
@@ -437,7 +471,7 @@ static void product_to_tokens(work *w, form a, form b, cg_val to) {
   cg_loop l;
   cg_loop_begin(c, &l, cg_i64(c, 0), cg_i64(c, N - whole * STRIP), 1, 0, NULL);
   cg_val from = cg_row(c, w->s, l.i, d), out = cg_row(c, cg_addr(c, c->f32, to, whole * STRIP * row), l.i, row);
-  for (int64_t j = 0; j < d; j += c->W) cg_store(c, cg_load(c, c->vf, cg_addr(c, c->f32, from, j), 4), cg_addr(c, c->f32, out, j), 4);
+  for (int64_t j = 0; j < d; j += c->W) cg_store(c, cg_cols(c, from, cg_i64(c, j), NULL), cg_addr(c, c->f32, out, j), 4);
   cg_loop_end(&l, NULL);
 }
 
