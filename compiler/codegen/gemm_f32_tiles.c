@@ -82,10 +82,9 @@ static void note_largest(split *s, cg_val pairs) {
   s->largest = cg_call(c, "llvm.umax.v32i16", halves(c), 2, magnitude);
 }
 
-/* Row i of the tile's three pieces to `to`. */
-static void split_line(split *s, int i, bool whole, cg_val to) {
+/* Row i of the tile's three pieces, of the elements x[0] and, 16 deeper, x[1]. */
+static void split_line(split *s, int i, cg_val x[2]) {
   cg_ctx *c = s->c;
-  cg_val x[2] = {load_line(s, i, 0, whole), load_line(s, i, 1, whole)};
   for (int piece = 0; piece < PIECES; piece++) {
     cg_val bits[2];
     for (int h = 0; h < 2; h++) {
@@ -94,27 +93,27 @@ static void split_line(split *s, int i, bool whole, cg_val to) {
     }
     cg_val pairs = cg_or(c, cg_shr(c, bits[0], cg_vi(c, 16)), bits[1]);
     if (piece == 0) note_largest(s, pairs);
-    cg_store(c, pairs, cg_addr(c, c->i8, to, piece * TILE + i * 64), 64);
+    cg_store(c, pairs, cg_addr(c, c->i8, s->dst, piece * TILE + i * 64), 64);
   }
 }
 
-static void transpose_tile(const split *s, cg_val from) {
-  cg_ctx *c = s->c;
-  cg_loop piece;
-  cg_loop_begin(c, &piece, cg_i64(c, 0), cg_i64(c, STEP), TILE, 0, NULL);
-  cg_val rows[SIDE], src = cg_gep_bytes(c, from, piece.i), dst = cg_gep_bytes(c, s->dst, piece.i);
-  for (int i = 0; i < SIDE; i++) rows[i] = cg_load(c, c->vi, cg_addr(c, c->vi, src, i), 64);
-  cg_transpose(c, rows, SIDE);
-  for (int i = 0; i < SIDE; i++) cg_store(c, rows[i], cg_addr(c, c->vi, dst, i), 64);
-  cg_loop_end(&piece, NULL);
-}
-
+/* Transposing comes first: two blocks of floats instead of three of pieces, and shuffles that the splitting overlaps. */
 static void split_tile(split *s, bool whole, cg_val aside) {
   cg_ctx *c = s->c;
+  cg_val deeper[SIDE];
   s->largest = cg_load(c, halves(c), cg_shared_arg(s->f, S_LARGEST), 64);
-  for (int i = 0; i < SIDE; i++) split_line(s, i, whole, s->transposed ? aside : s->dst);
+  for (int half = 0; half < 2 && s->transposed; half++) {
+    for (int i = 0; i < SIDE; i++) deeper[i] = load_line(s, i, half, whole);
+    cg_transpose(c, deeper, SIDE);
+    for (int i = 0; i < SIDE && !half; i++) cg_store(c, deeper[i], cg_addr(c, c->vf, aside, i), 64);
+  }
+  for (int i = 0; i < SIDE; i++) {
+    if (s->transposed)
+      split_line(s, i, (cg_val[]){cg_load(c, c->vf, cg_addr(c, c->vf, aside, i), 64), deeper[i]});
+    else
+      split_line(s, i, (cg_val[]){load_line(s, i, 0, whole), load_line(s, i, 1, whole)});
+  }
   cg_store(c, s->largest, cg_shared_arg(s->f, S_LARGEST), 64);
-  if (s->transposed) transpose_tile(s, aside);
 }
 
 /* Rows are the outer loop where they are contiguous, so that the source is read in its order. */
@@ -125,7 +124,7 @@ static cg_val split_function(cg_ctx *c, bool along, bool transposed) {
   cg_shared f;
   if (!cg_shared_begin(c, &f, name, S_COUNT, types)) return f.fn;
   split s = {.c = c, .f = &f, .along = along, .transposed = transposed};
-  cg_val aside = transposed ? cg_alloca(c, c->vi, STEP / 64, 64) : NULL, rows = cg_shared_arg(&f, S_ROWS);
+  cg_val aside = transposed ? cg_opaque(c, cg_alloca(c, c->vf, SIDE, 64)) : NULL, rows = cg_shared_arg(&f, S_ROWS);
   cg_val depth = cg_shared_arg(&f, S_DEPTH);
   cg_loop outer, inner;
   cg_loop_begin(c, &outer, cg_i64(c, 0), along ? rows : depth, along ? SIDE : DEPTH, 0, NULL);
