@@ -22,12 +22,17 @@ static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 /* Bytes from one strip to the next: a line more than it holds, so that strips do not all start in the same cache set. */
 static int64_t apart(const cg_gemm *d) { return ceil_div(cg_f32_chunk_length(d->K), DEPTH) * STEP + 64; }
 static int64_t a_bytes(const cg_gemm *d) { return ceil_div(d->M, SIDE) * apart(d); }
-static int64_t flag_at(const cg_gemm *d) { return a_bytes(d) + 2 * apart(d); }
 
-/* Scratch: the strips of A, two strips of B, the largest magnitude, and what vectors need for two strips. */
+/* B that is contiguous along its rows is split as a whole where that leaves room in L2, row after row, else by two strips. */
+static bool splits_whole_b(const cg_gemm *d) { return d->b_cs == 1 && d->N <= 512; }
+static int64_t flag_at(const cg_gemm *d) {
+  return a_bytes(d) + (splits_whole_b(d) ? ceil_div(d->N, SIDE) : 2) * apart(d);
+}
+
+/* Scratch: the strips of A and B, the largest magnitude, and what vectors need where they take over. */
 uint64_t cg_f32_tiles_bytes(const cg_gemm *d) {
   cg_gemm panel = *d;
-  panel.N = BLOCK;
+  if (!splits_whole_b(d)) panel.N = BLOCK;
   return (uint64_t)flag_at(d) + 64 + cg_f32_vector_bytes(&panel);
 }
 
@@ -57,6 +62,13 @@ typedef struct split {
 
 static cg_type halves(cg_ctx *c) { return cg_vec(c, c->i16, 2 * c->W); }
 
+/* What the next pass of the outer loop reads here: rows lie far apart, so that no stream is recognised. */
+static void prefetch_line(const split *s, cg_val p) {
+  cg_ctx *c = s->c;
+  cg_val ahead = cg_mul(c, cg_shared_arg(s->f, S_STRIDE), cg_i64(c, s->along ? SIDE : DEPTH));
+  cg_prefetch(c, cg_gep(c, c->f32, p, ahead));
+}
+
 /* The vector of 16 elements that is line i of the tile's 32: row i / 2 and one half of its depth, or one k of its rows. */
 static cg_val load_line(const split *s, int i, int half, bool whole) {
   cg_ctx *c = s->c;
@@ -64,7 +76,10 @@ static cg_val load_line(const split *s, int i, int half, bool whole) {
   cg_val from = s->along ? cg_add(c, s->k, cg_i64(c, SIDE * half)) : s->r;
   cg_val p = cg_gep(c, c->f32, cg_shared_arg(s->f, S_SRC),
                     cg_add(c, cg_mul(c, line, cg_shared_arg(s->f, S_STRIDE)), from));
-  if (whole) return cg_load(c, c->vf, p, 4);
+  if (whole) {
+    prefetch_line(s, p);
+    return cg_load(c, c->vf, p, 4);
+  }
   cg_val lines = s->along ? s->rows_left : s->k_left;
   cg_val lanes = s->along ? cg_sub(c, s->k_left, cg_i64(c, SIDE * half)) : s->rows_left;
   cg_val live = cg_icmp(c, LLVMIntSLT, cg_i64(c, s->along ? i : i + SIDE * half), lines);
@@ -158,7 +173,7 @@ static void split_a(const cg_f32_chunk *s) {
   cg_shared_call(c, split_function(c, along, !along), S_COUNT, args);
 }
 
-/* Two strips from column j on. */
+/* Columns from j on, to the strips of B from the first on. */
 static void split_b(const cg_f32_chunk *s, cg_val j, cg_val cols) {
   cg_ctx *c = s->c;
   const cg_gemm *d = s->d;
@@ -261,6 +276,7 @@ static void emit_block(const cg_f32_chunk *s, cg_val i, cg_val j, int mi, int nj
   cg_f32_source(s, j, out, &src, &src_rs);
   cg_val a = cg_gep_bytes(c, s->scratch, cg_mul(c, cg_shr(c, i, cg_i64(c, 4)), cg_i64(c, apart(d))));
   cg_val b = cg_addr(c, c->i8, s->scratch, a_bytes(d));
+  if (splits_whole_b(d)) b = cg_gep_bytes(c, b, cg_mul(c, cg_shr(c, j, cg_i64(c, 4)), cg_i64(c, apart(d))));
   cg_val steps = cg_shr(c, cg_add(c, s->kc, cg_i64(c, DEPTH - 1)), cg_i64(c, 5));
   cg_val args[T_COUNT] = {steps, a, b, cg_i64(c, apart(d)), out, cg_i64(c, d->c_rs), src, src_rs, cg_f32(c, d->alpha),
                           cg_min(c, cg_sub(c, s->m, i), cg_i64(c, mi * SIDE)),
@@ -310,6 +326,10 @@ static void emit_rows_by_vectors(const cg_f32_chunk *s, cg_val j, cg_val cols) {
 
 static void emit_columns(const cg_f32_chunk *s, cg_val j, int nj) {
   cg_ctx *c = s->c;
+  if (splits_whole_b(s->d)) {
+    emit_rows(s, j, nj);
+    return;
+  }
   cg_val cols = cg_min(c, cg_sub(c, s->n, j), cg_i64(c, nj * SIDE));
   cg_if ok;
   split_b(s, j, cols);
@@ -320,12 +340,10 @@ static void emit_columns(const cg_f32_chunk *s, cg_val j, int nj) {
   cg_if_end(&ok);
 }
 
-void cg_f32_by_tiles(const cg_f32_chunk *s) {
+static void emit_panels(const cg_f32_chunk *s) {
   cg_ctx *c = s->c;
   cg_val pairs = paired(c, s->n);
   cg_loop j;
-  cg_store(c, LLVMConstNull(halves(c)), largest(s), 64);
-  split_a(s);
   cg_loop_begin(c, &j, cg_i64(c, 0), pairs, BLOCK, 0, NULL);
   emit_columns(s, j.i, 2);
   cg_loop_end(&j, NULL);
@@ -334,4 +352,23 @@ void cg_f32_by_tiles(const cg_f32_chunk *s) {
   cg_if_begin(c, &odd, cg_icmp(c, LLVMIntSLT, pairs, s->n));
   emit_columns(s, pairs, 1);
   cg_if_end(&odd);
+}
+
+void cg_f32_by_tiles(const cg_f32_chunk *s) {
+  cg_ctx *c = s->c;
+  cg_store(c, LLVMConstNull(halves(c)), largest(s), 64);
+  split_a(s);
+  if (!splits_whole_b(s->d)) {
+    emit_panels(s);
+    return;
+  }
+  cg_if ok;
+  split_b(s, cg_i64(c, 0), s->n);
+  cg_if_begin(c, &ok, in_range(s));
+  emit_panels(s);
+  cg_if_else(&ok);
+  cg_f32_chunk all = *s;
+  all.scratch = cg_addr(c, c->i8, s->scratch, flag_at(s->d) + 64);
+  cg_f32_by_vectors(&all);
+  cg_if_end(&ok);
 }
