@@ -8,7 +8,7 @@
 #include "compiler/codegen/gemm_f32.h"
 #include <stdio.h>
 
-enum { KC_MAX = 256, NR_MAX = 32, MR_MAX = 12 };
+enum { KC_MAX = 256, NR_MIN = 8, NR_MAX = 32, MR_MAX = 12 }; /* of all targets */
 
 typedef struct shape {
   int mr, nr, nv; /* nr = nv vectors of W */
@@ -16,6 +16,7 @@ typedef struct shape {
 
 static shape tile_shape(const cg_ctx *c) {
   int nv = 2;
+  TT_ASSERT(nv * c->W >= NR_MIN && nv * c->W <= NR_MAX);
   return (shape){.mr = c->target->vector_regs >= 32 ? MR_MAX : 6, .nr = nv * c->W, .nv = nv};
 }
 
@@ -308,7 +309,7 @@ static void emit_panel(state s, cg_val j) {
   emit_rows(&s, j, cols);
 }
 
-static uint64_t b_bytes(const cg_gemm *d) { return (uint64_t)(packed_cols(d) / 16 * apart(d, 16)) * 4; }
+static uint64_t b_bytes(const cg_gemm *d) { return (uint64_t)(packed_cols(d) / NR_MIN * apart(d, NR_MIN)) * 4; }
 
 uint64_t cg_f32_vector_bytes(const cg_gemm *d) { return (b_bytes(d) + a_bytes(d) + 63) / 64 * 64; }
 
