@@ -7,7 +7,7 @@
 #include "compiler/codegen/gemm_mx.h"
 #include "compiler/codegen/int4.h"
 
-enum { SEGMENT_BLOCKS = 4096 / TT_MX_BLOCK, CHUNK_MAX = 24, CHUNK_LONG = 16 };
+enum { SEGMENT_BLOCKS = CG_MX_SEGMENT, CHUNK_MAX = 24, CHUNK_LONG = 16 };
 
 typedef struct product {
   cg_kernel *k;
@@ -107,6 +107,14 @@ static bool streams(const cg_ctx *c, const product *p) {
   return p->N * 4 % c->target->vector_bytes == 0 && p->M * p->N * 4 > 4 * c->target->l2_bytes;
 }
 
+/* Blocks to decode at a time. A tile unit wants few chunks, as sums rest in memory between them, of equal length. */
+static int64_t chunk_for(const cg_ctx *c, int64_t nb) {
+  if (nb <= CHUNK_MAX) return (nb + 1) / 2 * 2;
+  if (!c->target->tiles || nb > SEGMENT_BLOCKS) return CHUNK_LONG;
+  int64_t n = (nb + CHUNK_MAX - 1) / CHUNK_MAX;
+  return ((nb + n - 1) / n + 1) / 2 * 2;
+}
+
 bool cg_emit_mx_gemm(cg_node *x) {
   const tt_type *a = cg_in_type(x, 0), *b = cg_in_type(x, 1);
   TT_ASSERT(a->dtype == TT_MX && b->dtype == TT_MX);
@@ -114,7 +122,7 @@ bool cg_emit_mx_gemm(cg_node *x) {
   product p = {.M = a->dim[0], .N = b->dim[0], .nb = tt_mx_blocks(a->dim[1])};
   p.n_segments = (p.nb + SEGMENT_BLOCKS - 1) / SEGMENT_BLOCKS;
   p.t = cg_tile_product(p.M, p.N, a->dim[1] / 3 + 1, 96, 96, x->c->target->tiles ? CG_MX_TALL : 2 * x->c->target->mx_rows);
-  int64_t chunk = p.nb <= CHUNK_MAX ? (p.nb + 1) / 2 * 2 : CHUNK_LONG;
+  int64_t chunk = chunk_for(x->c, p.nb);
   p.s = cg_mx_shape_of(x->c, p.nb, chunk, p.t.rows, a->format, b->format);
   p.s.stream = streams(x->c, &p);
   p.l = cg_mx_layout_of(x->c, &p.s);

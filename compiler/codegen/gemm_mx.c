@@ -42,6 +42,16 @@ static bool fits_narrow(const cg_mx_shape *s) {
   return (a + s->offset) * b * TT_MX_BLOCK / 2 <= INT16_MAX;
 }
 
+/* Whether all chunks have as many pairs. */
+static bool equal_chunks(const cg_mx_shape *s) {
+  int64_t whole = s->chunk / 2;
+  for (int64_t b = 0; b < s->nb; b += CG_MX_SEGMENT) {
+    int64_t n = s->nb - b < CG_MX_SEGMENT ? s->nb - b : CG_MX_SEGMENT, rest = (n + s->chunk - 1) % s->chunk + 1;
+    if ((rest + 1) / 2 != whole) return false;
+  }
+  return true;
+}
+
 /* Shifts leave room in 8 bits, or in 16 for a whole block's sum where the machine saves by that. */
 cg_mx_shape cg_mx_shape_of(const cg_ctx *c, int64_t nb, int64_t chunk, int64_t rows, uint8_t fa, uint8_t fb) {
   int mr = c->target->mx_rows;
@@ -55,6 +65,7 @@ cg_mx_shape cg_mx_shape_of(const cg_ctx *c, int64_t nb, int64_t chunk, int64_t r
   s.room_b = c->target->dot_narrow ? 1 : 3;
   s.offset = c->target->dot_signed ? 0 : cg_mx_integer(fa, 7) << cg_mx_shift_a(&s);
   s.narrow = c->target->dot_narrow && fits_narrow(&s);
+  s.once = chunk >= nb, s.equal = equal_chunks(&s);
   return s;
 }
 
@@ -84,7 +95,8 @@ cg_mx_layout cg_mx_layout_of(const cg_ctx *c, const cg_mx_shape *s) {
 static cg_val at_byte(cg_ctx *c, cg_val base, int64_t offset) { return cg_addr(c, c->i8, base, offset); }
 
 void cg_mx_name(char *name, size_t n, const char *what, const cg_mx_shape *s) {
-  snprintf(name, n, "cg.mx.%s.%lld_%lld_%d%d%s", what, (long long)s->chunk, (long long)s->rows, s->fa, s->fb,
+  const char *chunks = s->once ? "o" : s->equal ? "e" : "";
+  snprintf(name, n, "cg.mx.%s.%lld_%lld_%d%d%s%s", what, (long long)s->chunk, (long long)s->rows, s->fa, s->fb, chunks,
            s->stream ? "s" : "");
 }
 
@@ -450,14 +462,25 @@ static void call_tall(tile *t, cg_val begin, cg_val end, const cg_val *range) {
                  (cg_val[]){blocks, t->base, begin, range[2], t->out, out_rs, t->src, src_rs, bias, rows, cols});
 }
 
-/* The same where no pair is to be split. */
+/* The same where no pair is to be split; a function of its own for whole chunks. */
 static void call_pipe(tile *t, cg_val begin, cg_val end) {
   cg_ctx *c = t->c;
+  int64_t whole = t->s->chunk / 2;
+  cg_if f;
   place(t, begin);
   cg_val rows = cg_sub(c, end, begin), cols = cg_shared_arg(t->f, T_COLS), blocks = cg_shared_arg(t->f, T_BLOCKS);
   cg_val out_rs = cg_shared_arg(t->f, T_OUT_RS), src_rs = cg_shared_arg(t->f, T_SRC_RS), bias = cg_shared_arg(t->f, T_BIAS);
-  cg_shared_call(c, cg_mx_pipe(c, t->s), 10,
-                 (cg_val[]){blocks, t->base, begin, t->out, out_rs, t->src, src_rs, bias, rows, cols});
+  cg_val args[] = {blocks, t->base, begin, t->out, out_rs, t->src, src_rs, bias, rows, cols};
+  int n = sizeof args / sizeof args[0];
+  if (t->s->equal) {
+    cg_shared_call(c, cg_mx_pipe(c, t->s, whole), n, args);
+    return;
+  }
+  cg_if_begin(c, &f, cg_icmp(c, LLVMIntSGT, blocks, cg_i64(c, 2 * whole - 2)));
+  cg_shared_call(c, cg_mx_pipe(c, t->s, whole), n, args);
+  cg_if_else(&f);
+  cg_shared_call(c, cg_mx_pipe(c, t->s, 0), n, args);
+  cg_if_end(&f);
 }
 
 static cg_val no_split(tile *t, const cg_val *range) {

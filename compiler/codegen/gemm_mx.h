@@ -16,7 +16,10 @@ typedef struct cg_mx_shape {
   uint8_t fa, fb; /* formats */
   bool stream;    /* C, written once, is too large for the caches, and its rows are aligned */
   bool narrow;    /* a block's dot product is summed in 16 bits */
+  bool once;      /* one chunk is all of K */
+  bool equal;     /* all chunks have as many pairs */
 } cg_mx_shape;
+enum { CG_MX_SEGMENT = 4096 / TT_MX_BLOCK }; /* blocks after which sums are added to those before (NUMERICS 5) */
 cg_mx_shape cg_mx_shape_of(const cg_ctx *c, int64_t nb, int64_t chunk, int64_t rows, uint8_t fa, uint8_t fb);
 
 /* Decoded rows of A: codes u8 [rows][chunk*32], scales f32 and raw i32 [rows][scale_stride], range i32 [tiles][4]; and a
@@ -43,8 +46,8 @@ cg_val cg_mx_panel(cg_ctx *c, const cg_mx_shape *s);
  * target's tile unit; out and src at that row, scales all in the fast range, `unequal` as in a range. */
 cg_val cg_mx_tall(cg_ctx *c, const cg_mx_shape *s);
 /* (n_blocks, base, row, out, out_rs, src, src_rs, bias, rows, cols): any number of rows from `row` on, a multiple of 16, all
- * of whose pairs share their scales. */
-cg_val cg_mx_pipe(cg_ctx *c, const cg_mx_shape *s);
+ * of whose pairs share their scales; `pairs` is how many there are in a row, 0 if that is not known. */
+cg_val cg_mx_pipe(cg_ctx *c, const cg_mx_shape *s, int64_t pairs);
 
 /* Scale byte of 1; a code times 2^bits is an integer, bits for both operands together. */
 enum { CG_MX_ONE = 127 };

@@ -140,13 +140,18 @@ static cg_val width(const pipe *p, const run *r, int i) {
   return cg_select(c, there, columns(p, r), cg_i64(c, 0));
 }
 
-/* Sums from src, which holds nothing yet where one chunk is all. */
+/* Sums from src; meanwhile the lines of C that the next run will write are asked for: a store that waits for its line keeps
+ * the unit's behind it waiting. */
 static void load_sums(const pipe *p, run *r) {
   cg_ctx *c = p->c;
   for (int i = 0; i < SIDE; i++) {
     r->sums[i] = cg_vf(c, 0);
-    if (!p->fixed) r->sums[i] = cg_load_n(c, place(p, r, P_SRC, P_SRC_RS, i), width(p, r, i), r->sums[i]);
+    if (!p->s->once) r->sums[i] = cg_load_n(c, place(p, r, P_SRC, P_SRC_RS, i), width(p, r, i), r->sums[i]);
   }
+  run next = *r;
+  next.col = (r->col + 1) % p->n_cols;
+  if (next.col == 0) next.row = cg_add(c, r->row, cg_i64(c, SIDE));
+  for (int i = 0; i < SIDE && !p->s->stream; i++) cg_prefetch_write(c, place(p, &next, P_OUT, P_OUT_RS, i));
 }
 
 static void store_sums(const pipe *p, const run *r) {
@@ -191,18 +196,19 @@ static void all_runs(pipe *p) {
   cg_loop_end(&rows, p->at);
 }
 
-cg_val cg_mx_pipe(cg_ctx *c, const cg_mx_shape *s) {
+cg_val cg_mx_pipe(cg_ctx *c, const cg_mx_shape *s, int64_t pairs) {
   char name[96];
-  cg_mx_name(name, sizeof name, "pipe", s);
+  cg_mx_name(name, sizeof name, pairs ? "pipe" : "pipe_rest", s);
   cg_shared f;
   cg_type types[P_COUNT] = {c->i64, c->ptr, c->i64, c->ptr, c->i64, c->ptr, c->i64, c->ptr, c->i64, c->i64};
   if (!cg_shared_begin(c, &f, name, P_COUNT, types)) return f.fn;
   TT_ASSERT(c->W == SIDE && s->nr % (2 * SIDE) == 0);
-  int64_t stride = s->chunk * TT_MX_BLOCK, whole = s->chunk >= s->nb ? (s->nb + 1) / 2 : 0;
-  pipe p = {.c = c, .u = c->target->tiles, .f = &f, .s = s, .l = cg_mx_layout_of(c, s), .n_cols = s->nr / SIDE, .fixed = whole};
+  int64_t stride = s->chunk * TT_MX_BLOCK;
+  pipe p = {.c = c, .u = c->target->tiles, .f = &f, .s = s, .l = cg_mx_layout_of(c, s), .n_cols = s->nr / SIDE};
+  p.fixed = pairs;
   cg_val one = cg_i64(c, 1), groups = cg_shr(c, cg_add(c, arg(&p, P_ROWS), cg_i64(c, SIDE - 1)), cg_i64(c, 4));
-  p.pairs = whole ? cg_i64(c, whole) : cg_shr(c, cg_add(c, arg(&p, P_BLOCKS), one), one);
-  p.steps = whole ? p.pairs : cg_and(c, cg_add(c, p.pairs, one), cg_i64(c, -2));
+  p.pairs = pairs ? cg_i64(c, pairs) : cg_shr(c, cg_add(c, arg(&p, P_BLOCKS), one), one);
+  p.steps = pairs ? p.pairs : cg_and(c, cg_add(c, p.pairs, one), cg_i64(c, -2));
   p.a = cg_gep_bytes(c, region(&p, p.l.a_codes), cg_mul(c, arg(&p, P_ROW), cg_i64(c, stride)));
   p.end = cg_mul(c, groups, cg_i64(c, SIDE * stride));
   all_runs(&p);
