@@ -174,18 +174,19 @@ bool trt_data_make_synthetic(trt_dataset *data, int64_t n_train, trt_error *err)
   return true;
 }
 
+/* Pixels are made while a step waits, so what rows and cells share is worked out once. */
 void trt_data_synthetic_pixels(const trt_dataset *data, trt_split split, int64_t index, uint8_t *pixels) {
   const trt_image_shape *s = &data->shape;
   uint64_t pattern = trt_random(7, TRT_STREAM_SYNTHETIC, (uint64_t)data->split[split].labels[index]);
   uint64_t noise = trt_random(8 + (uint64_t)split, TRT_STREAM_SYNTHETIC, (uint64_t)index);
+  uint64_t level_key = trt_random_key(pattern, TRT_STREAM_SYNTHETIC), noise_key = trt_random_key(noise, TRT_STREAM_SYNTHETIC);
   int64_t at = 0;
-  for (int64_t c = 0; c < s->channels; c++) {
-    for (int64_t y = 0; y < s->height; y++) {
-      for (int64_t x = 0; x < s->width; x++, at++) {
-        int64_t cell = (c * MOSAIC + y * MOSAIC / s->height) * MOSAIC + x * MOSAIC / s->width;
-        uint64_t level = trt_random(pattern, TRT_STREAM_SYNTHETIC, (uint64_t)cell) >> 57;              /* 0..127 */
-        pixels[at] = (uint8_t)(level + (trt_random(noise, TRT_STREAM_SYNTHETIC, (uint64_t)at) >> 57)); /* 0..254 */
-      }
+  for (int64_t row = 0; row < s->channels * s->height; row++) {
+    int64_t c = row / s->height, y = row % s->height, first = (c * MOSAIC + y * MOSAIC / s->height) * MOSAIC;
+    for (int64_t cell = 0; cell < MOSAIC; cell++) {
+      uint64_t level = trt_random_of(level_key, (uint64_t)(first + cell)) >> 57;    /* 0..127 */
+      int64_t end = row * s->width + ((cell + 1) * s->width + MOSAIC - 1) / MOSAIC; /* of x with x * MOSAIC / width = cell */
+      for (; at < end; at++) pixels[at] = (uint8_t)(level + (trt_random_of(noise_key, (uint64_t)at) >> 57)); /* 0..254 */
     }
   }
 }

@@ -100,17 +100,12 @@ void trt_text_add_json(trt_text *text, const char *string) {
   trt_text_add(text, "\"");
 }
 
-/* The finalizer of splitmix64 (Steele, Lea, Flood 2014). */
-static uint64_t mix(uint64_t x) {
-  x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-  x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
-  return x ^ (x >> 31);
+uint64_t trt_random_key(uint64_t seed, uint64_t stream) {
+  return trt_mix(trt_mix(seed + TRT_GOLDEN) + TRT_GOLDEN * (stream + 1));
 }
 
 uint64_t trt_random(uint64_t seed, uint64_t stream, uint64_t counter) {
-  const uint64_t golden = UINT64_C(0x9e3779b97f4a7c15);
-  uint64_t key = mix(mix(seed + golden) + golden * (stream + 1));
-  return mix(key + golden * (counter + 1));
+  return trt_random_of(trt_random_key(seed, stream), counter);
 }
 
 uint64_t trt_random_below(uint64_t bits, uint64_t n) { return (uint64_t)(((unsigned __int128)bits * n) >> 64); }

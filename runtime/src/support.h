@@ -38,6 +38,16 @@ void trt_text_add_json(trt_text *text, const char *string);
 
 /* Counter-based randomness: a 64-bit hash of its arguments, equal on every machine and for every thread count. */
 uint64_t trt_random(uint64_t seed, uint64_t stream, uint64_t counter);
+/* Its two halves, for who draws often: trt_random(seed, stream, i) is trt_random_of(trt_random_key(seed, stream), i). */
+uint64_t trt_random_key(uint64_t seed, uint64_t stream);
+#define TRT_GOLDEN UINT64_C(0x9e3779b97f4a7c15)
+/* The finalizer of splitmix64 (Steele, Lea, Flood 2014). */
+static inline uint64_t trt_mix(uint64_t x) {
+  x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+  x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+  return x ^ (x >> 31);
+}
+static inline uint64_t trt_random_of(uint64_t key, uint64_t counter) { return trt_mix(key + TRT_GOLDEN * (counter + 1)); }
 /* The hash `bits` as an integer in [0, n). */
 uint64_t trt_random_below(uint64_t bits, uint64_t n);
 /* Streams: who draws. */
