@@ -59,11 +59,11 @@ static error error_of(const product *p, const tt_tensor *in, const tt_tensor *go
   return e;
 }
 
-static bool have_tiles(void) {
+static bool has_tiles(const char *target) {
   tt_arena *arena = tt_arena_create();
   tt_diag diag;
   tt_diag_init(&diag, stderr);
-  const cg_target *t = cg_target_find(TILES, arena, &diag);
+  const cg_target *t = cg_target_find(target, arena, &diag);
   bool have = t && cg_target_runs_here(t) && strstr(cg_target_describe(t), "float32 products by");
   tt_diag_free(&diag);
   tt_arena_destroy(arena);
@@ -77,7 +77,7 @@ static void new_operands(const product *p, tt_tensor *in, tt_arena *arena) {
 
 static void test_error(void **state) {
   (void)state;
-  if (!have_tiles()) skip();
+  if (!has_tiles(TILES)) skip();
   static const product products[] = {
       {64, 64, 64, 0, 1}, {97, 70, 200, 0, 0}, {70, 97, 197, 1, 0}, {64, 80, 1024, 0, 1}};
   static const char *const kinds[RANGES] = {"ordinary", "wide", "cancelling"};
@@ -127,14 +127,14 @@ static void check_ends(int tb) {
 
 static void test_ends_of_the_range(void **state) {
   (void)state;
-  if (!have_tiles()) skip();
+  if (!has_tiles(TILES)) skip();
   for (int tb = 0; tb < 2; tb++) check_ends(tb);
 }
 
 /* An operand is exact to 2^-126, as where subnormal ones count as zeros. */
 static void test_small_values(void **state) {
   (void)state;
-  if (!have_tiles()) skip();
+  if (!has_tiles(TILES)) skip();
   const product p = {64, 64, 64, 0, 1};
   tt_tensor in[2], want;
   jit_case t = open_product(&p, TILES);
@@ -156,8 +156,15 @@ static void test_small_values(void **state) {
   jit_case_close(&t);
 }
 
+/* The unit can be left out. */
+static void test_switch(void **state) {
+  (void)state;
+  if (!has_tiles("cpu")) skip();
+  assert_false(has_tiles("cpu:host-amx-bf16"));
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_error), cmocka_unit_test(test_ends_of_the_range),
-                                     cmocka_unit_test(test_small_values)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_switch), cmocka_unit_test(test_error),
+                                     cmocka_unit_test(test_ends_of_the_range), cmocka_unit_test(test_small_values)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
