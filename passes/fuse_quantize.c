@@ -17,8 +17,10 @@
  * No bit changes: mx.fused is its parts one after the other. Runs late, as other passes do not look into mx.fused. */
 #include "compiler/ir/fused.h"
 #include "passes/pass.h"
+#include <string.h>
 
-enum { NEAR = 8, MAX_OPERANDS = 32, MAX_ATTRS = 32 }; /* NEAR: nodes in execution order */
+/* NEAR: nodes in execution order. LEAD_ROWS: of a product that is cut by rows alone, enough for 16 threads. */
+enum { NEAR = 8, LEAD_ROWS = 2048, MAX_OPERANDS = 32, MAX_ATTRS = 32 };
 
 typedef struct fuser {
   tt_graph *g;
@@ -34,6 +36,7 @@ typedef struct group {
   tt_node step[TT_FUSED_STEPS]; /* the last op first */
   bool keep[TT_FUSED_STEPS];
   int chained[TT_FUSED_STEPS]; /* the operand that the step before hands on: 0, or 1 of a commutative op */
+  bool lead;                   /* the first op, last here, is a product */
 } group;
 
 static bool is_view(const tt_graph *g, tt_node n) {
@@ -104,21 +107,24 @@ static bool attrs_clash(const fuser *f, const group *p, tt_node n) {
   return false;
 }
 
-/* Whether n may be computed only where the chain's last op is: near, with nothing between that needs its results or
- * overwrites its operands. */
-static bool may_sink(const fuser *f, const group *p, tt_node n) {
+/* Whether n's operands are still what they were where the chain's last op is, and that is near. */
+static bool operands_stay(const fuser *f, const group *p, tt_node n) {
   const tt_graph *g = f->g;
-  const tt_node_data *d = tt_nod(g, n);
-  const int64_t to = f->place[p->step[0]];
-  if (to - f->place[n] > NEAR) return false;
+  if (f->place[p->step[0]] - f->place[n] > NEAR) return false;
+  for (tt_node between = n; between != p->step[0]; between = tt_nod(g, between)->next)
+    if (tt_ops[tt_nod(g, between)->op].flags & TT_INPLACE) return false;
+  return true;
+}
+
+/* Whether n may be computed only where the chain's last op is: nothing between needs its results either. */
+static bool may_sink(const fuser *f, const group *p, tt_node n) {
+  const tt_node_data *d = tt_nod(f->g, n);
   for (int i = 0; i < d->n_out; i++) {
     int64_t first, last;
     other_uses(f, p, d->out[i], true, &first, &last);
-    if (first < to) return false;
+    if (first < f->place[p->step[0]]) return false;
   }
-  for (tt_node between = d->next; between != p->step[0]; between = tt_nod(g, between)->next)
-    if (tt_ops[tt_nod(g, between)->op].flags & TT_INPLACE) return false;
-  return true;
+  return operands_stay(f, p, n);
 }
 
 /* Whether a step reads a result of n by another operand than the one that is chained: n outside of the group makes that. */
@@ -152,19 +158,47 @@ static void add_step(const fuser *f, group *p, tt_node n) {
   p->keep[p->n_steps - 1] = other_uses(f, p, tt_nod(f->g, n)->out[0], false, &first, &last);
 }
 
+/* The product of mx matrices that makes the rows of v and that nobody else reads, if it is worth to be made in pieces. */
+static tt_node lead_of(const fuser *f, const group *p, tt_value v) {
+  const tt_graph *g = f->g;
+  int64_t first, last;
+  v = f->root[v];
+  if (tt_val(g, v)->kind != TT_VALUE_NODE || p->n_steps == TT_FUSED_STEPS) return TT_NONE;
+  const tt_node n = tt_val(g, v)->def;
+  const tt_node_data *d = tt_nod(g, n);
+  if (!(tt_ops[d->op].flags & TT_LEAD) || tt_typ(g, v)->dim[0] < LEAD_ROWS) return TT_NONE;
+  for (int i = 0; i < 2; i++)
+    if (tt_typ(g, d->in[i])->dtype != TT_MX || tt_typ(g, d->in[i])->format >= TT_MX_FORMATS) return TT_NONE;
+  if (read_aside(f, p, n) || attrs_clash(f, p, n) || other_uses(f, p, v, false, &first, &last)) return TT_NONE;
+  return p->n_steps == 0 || operands_stay(f, p, n) ? n : TT_NONE;
+}
+
+/* The product in front of the chain: behind operand 0 of the last step found, or operand 1 of a commutative one. */
+static void find_lead(const fuser *f, group *p) {
+  const tt_node_data *d = p->n_steps ? tt_nod(f->g, p->step[p->n_steps - 1]) : NULL;
+  int ways = d && (tt_ops[d->op].flags & TT_COMM) ? 2 : 1;
+  for (int way = 0; way < ways; way++) {
+    if (d) p->chained[p->n_steps - 1] = way;
+    tt_node n = lead_of(f, p, d ? d->in[way] : p->x);
+    if (n == TT_NONE) continue;
+    add_step(f, p, n);
+    p->lead = true;
+    return;
+  }
+}
+
 /* The chain of ops that ends in x, as far up as it goes. */
 static void find_steps(const fuser *f, group *p) {
   tt_node n = step_of(f, p->x);
-  if (n == TT_NONE) return;
-  add_step(f, p, n);
-  while (p->n_steps < TT_FUSED_STEPS) {
+  while (n != TT_NONE) {
+    add_step(f, p, n);
+    if (p->n_steps == TT_FUSED_STEPS) return;
     const tt_node_data *d = tt_nod(f->g, n);
     int ways = (tt_ops[d->op].flags & TT_COMM) ? 2 : 1, *way = &p->chained[p->n_steps - 1];
     while (*way < ways && !can_step(f, p, step_of(f, d->in[*way]))) ++*way;
-    if (*way == ways) return;
-    n = step_of(f, d->in[*way]);
-    add_step(f, p, n);
+    n = *way == ways ? TT_NONE : step_of(f, d->in[*way]);
   }
+  find_lead(f, p);
 }
 
 /* Quantizers that the sweep can take: of values that are computed, block by block, with what is known there. */
@@ -235,11 +269,29 @@ typedef struct parts {
   int n_in, n_attrs;
 } parts;
 
+/* v with another type of as many elements, before node `at`. */
+static tt_value seen_as(tt_graph *g, tt_value v, const tt_type *type, tt_node at) {
+  if (tt_type_equal(tt_typ(g, v), type)) return v;
+  tt_builder b = {.g = g, .at = at, .loc = tt_nod(g, at)->loc};
+  tt_attr shape = tt_attr_ints(g, TT_A_SHAPE, type->rank, type->dim);
+  return tt_build1(&b, TT_OP_RESHAPE, v, 1, &shape);
+}
+
+/* Behind a product, which has no batch dimensions, operands are matrices as it is. */
+static tt_value operand_of(const fuser *f, const group *p, tt_node n, int k) {
+  tt_graph *g = f->g;
+  const tt_node_data *d = tt_nod(g, n);
+  if (!p->lead || !tt_type_equal(tt_typ(g, d->in[k]), tt_typ(g, d->out[0]))) return d->in[k];
+  const tt_value product = tt_nod(g, p->step[p->n_steps - 1])->out[0];
+  return seen_as(g, d->in[k], tt_typ(g, product), p->step[0]);
+}
+
 static void put_step(const fuser *f, const group *p, int i, parts *q) {
-  const tt_node_data *d = tt_nod(f->g, p->step[i]);
+  const int n_in = tt_nod(f->g, p->step[i])->n_in;
   bool first = i == p->n_steps - 1;
-  for (int k = 0; k < d->n_in; k++)
-    if (first || k != p->chained[i]) q->in[q->n_in++] = d->in[k];
+  for (int k = 0; k < n_in; k++)
+    if (first || k != p->chained[i]) q->in[q->n_in++] = operand_of(f, p, p->step[i], k);
+  const tt_node_data *d = tt_nod(f->g, p->step[i]);
   for (int k = 0; k < d->n_attrs; k++) q->attr[q->n_attrs++] = d->attrs[k];
 }
 
@@ -273,7 +325,8 @@ static parts take_parts(const fuser *f, const group *p, tt_node home) {
   return q;
 }
 
-static void hand_over(tt_graph *g, tt_value old, tt_value made) {
+static void hand_over(tt_graph *g, tt_value old, tt_value made, tt_node home) {
+  made = seen_as(g, made, tt_typ(g, old), home);
   tt_val(g, made)->name = tt_val(g, old)->name;
   tt_graph_replace(g, old, made);
 }
@@ -286,14 +339,15 @@ static bool rewrite(const fuser *f, const group *p) {
   tt_builder b = {.g = g, .diag = f->diag, .at = home, .loc = tt_nod(g, home)->loc};
   tt_node made = tt_build(&b, TT_OP_MX_FUSED, q.n_in, q.in, q.n_attrs, q.attr);
   if (made == TT_NONE) return false;
-  const tt_value *out = tt_nod(g, made)->out;
+  tt_value outs[TT_MAX_OUT], *out = outs;
+  memcpy(outs, tt_nod(g, made)->out, sizeof *outs * (size_t)tt_nod(g, made)->n_out);
   for (int i = p->n_steps - 1; i >= 0; i--) {
-    const tt_node_data *d = tt_nod(g, p->step[i]);
-    for (int k = !p->keep[i]; k < d->n_out; k++) hand_over(g, d->out[k], *out++);
+    const int n_out = tt_nod(g, p->step[i])->n_out;
+    for (int k = !p->keep[i]; k < n_out; k++) hand_over(g, tt_nod(g, p->step[i])->out[k], *out++, home);
   }
   tt_node rest[3] = {p->along, p->across, p->sums};
   for (int i = 0; i < 3; i++)
-    if (rest[i] != TT_NONE) hand_over(g, tt_nod(g, rest[i])->out[0], *out++);
+    if (rest[i] != TT_NONE) hand_over(g, tt_nod(g, rest[i])->out[0], *out++, home);
   tt_graph_sweep(g);
   return true;
 }

@@ -131,5 +131,5 @@ static void row_body(void *u, cg_val i, cg_val n) {
 
 void cg_elementwise_row(const cg_row_op *o) {
   cg_row_op copy = *o;
-  cg_each(o->k->c, cg_i64(o->k->c, 0), cg_i64(o->k->c, o->D), row_body, &copy);
+  cg_each(o->k->c, cg_i64(o->k->c, 0), cg_i64(o->k->c, o->n), row_body, &copy);
 }

@@ -4,18 +4,25 @@
  * holds goes through the steps and is quantized along rows while it is there; with the block complete, its columns are
  * quantized from a chunk of scratch (or from the tensor itself where the last step's is kept, or there is no step). So what
  * only the quantizers read is never in memory. Each part is the code of the op that it stands for, in the same order of
- * addition; quantizers keep denormals, the other ops flush them, as they do apart. */
+ * addition; quantizers keep denormals, the other ops flush them, as they do apart.
+ *
+ * With a product in front a task makes its rows of that and sweeps over them: what only the steps read of it is never in
+ * memory either, and they write over it in place. Where all steps are elementwise the product and the sweep take turns by
+ * spans of columns, so that the rows of a wide product need not all be in L2. */
+#include "compiler/codegen/mx_product.h"
 #include "compiler/codegen/mx_quantizer.h"
 #include "compiler/codegen/rows.h"
 #include "compiler/ir/fused.h"
 
 enum { BLOCK = TT_MX_BLOCK, RUN_BLOCKS = CG_RUN / TT_MX_BLOCK, GROUP_BYTES = 4096, AHEAD_BYTES = 4096 };
+enum { PRODUCT_ROWS = 2 * CG_RUN, SPAN = 8 * BLOCK };
 
 typedef struct sweep {
   cg_kernel *k;
   cg_ctx *c;
   tt_fused f;
-  int64_t rows, D;
+  int64_t rows, D, span;     /* span: columns that are swept over at a time */
+  cg_val col;                /* the first of them */
   int64_t group;             /* rows */
   int64_t width;             /* floats of a run's sums, of all results that are sums together */
   cg_quantizer along, across;
@@ -23,10 +30,13 @@ typedef struct sweep {
   cg_val slots;              /* scratch for the tiles of a run of blocks */
   cg_val sums;               /* of the current run */
   cg_val first, count;       /* rows of the block */
+  cg_product product;        /* in front, if there is one */
+  cg_range blocks;           /* of the task */
+  cg_val task_first;         /* its first row, which is the first of a product in scratch */
 } sweep;
 
 /* Rows in scratch are this far apart: a power of two would put a tile's rows into a few sets of the cache. */
-static int64_t chunk_stride(const sweep *s) { return (s->D + 15) / 16 * 16 + 16; }
+static int64_t chunk_stride(const sweep *s) { return (s->span + 15) / 16 * 16 + 16; }
 static const tt_fused_step *last_step(const tt_fused *f) { return f->n_steps ? &f->step[f->n_steps - 1] : NULL; }
 static bool ends_in_scratch(const tt_fused *f) { return f->n_steps > 0 && !last_step(f)->keep; }
 static bool any_unkept(const tt_fused *f) {
@@ -44,9 +54,20 @@ static int64_t sums_width(const tt_fused *f, int64_t D) {
   return width;
 }
 
+/* A product that only the steps read lies in scratch, all rows of the task. */
+static bool keeps_task(const tt_fused *f) { return f->lead && !f->step[0].keep; }
+
+static cg_val row_at(const sweep *s, cg_val base, cg_val row) {
+  return cg_gep(s->c, s->c->f32, cg_row(s->c, base, row, s->D), s->col);
+}
+
 /* Where row r of the block's rows (i64) lies in scratch. */
 static cg_val chunk_row(const sweep *s, cg_val r, cg_val group) {
   cg_ctx *c = s->c;
+  if (keeps_task(&s->f)) {
+    cg_val row = cg_sub(c, cg_add(c, s->first, r), s->task_first);
+    return cg_row(c, s->chunk, row, chunk_stride(s));
+  }
   bool whole_block = s->f.out_t >= 0 && ends_in_scratch(&s->f);
   return cg_row(c, s->chunk, whole_block ? r : cg_sub(c, r, group), chunk_stride(s));
 }
@@ -54,16 +75,22 @@ static cg_val chunk_row(const sweep *s, cg_val r, cg_val group) {
 /* Runs the steps on row r of the block, of the group that begins with row `group`. */
 static void run_steps(const sweep *s, cg_val r, cg_val group) {
   cg_ctx *c = s->c;
-  cg_val row = cg_add(c, s->first, r), from = cg_row(c, cg_in(s->k, 0), row, s->D), sums = s->sums;
+  cg_val row = cg_add(c, s->first, r), from, sums = s->sums;
+  if (!s->f.lead)
+    from = row_at(s, cg_in(s->k, 0), row);
+  else
+    from = s->f.step[0].keep ? row_at(s, cg_out(s->k, s->f.step[0].out), row) : chunk_row(s, r, group);
   if (s->f.colsum >= 0) sums = cg_gep(c, c->f32, sums, cg_i64(c, tt_mx_blocks(s->D) * BLOCK));
-  for (int i = 0; i < s->f.n_steps; i++) {
+  for (int i = s->f.lead; i < s->f.n_steps; i++) {
     const tt_fused_step *step = &s->f.step[i];
     int extra = tt_ops[step->op].n_out - 1, operands = tt_ops[step->op].max_in;
     cg_val in[8] = {NULL}, out[8] = {NULL};
     for (int j = 1; j < operands; j++) in[j] = cg_in(s->k, step->in + step->n_in - operands + j);
     for (int j = 1; j <= extra; j++) out[j] = cg_out(s->k, step->out + step->n_out - extra - 1 + j);
-    cg_val to = step->keep ? cg_row(c, cg_out(s->k, step->out), row, s->D) : chunk_row(s, r, group);
-    cg_row_op o = {s->k, step->op, s->D, row, from, to, in, out, sums};
+    cg_val to = step->keep ? row_at(s, cg_out(s->k, step->out), row) : chunk_row(s, r, group);
+    bool part = tt_ops[step->op].flags & TT_EW;
+    for (int j = 1; j < operands && part; j++) in[j] = cg_gep(c, c->f32, in[j], s->col);
+    cg_row_op o = {s->k, step->op, s->D, s->span, row, from, to, in, out, sums};
     if (tt_ops[step->op].flags & TT_EW)
       cg_elementwise_row(&o);
     else if (sums_rows(step->op))
@@ -81,7 +108,7 @@ static void run_steps(const sweep *s, cg_val r, cg_val group) {
 static cg_val source_row(const sweep *s, cg_val r, cg_val group) {
   if (ends_in_scratch(&s->f)) return chunk_row(s, r, group);
   cg_val base = s->f.n_steps ? cg_out(s->k, last_step(&s->f)->out) : cg_in(s->k, 0);
-  return cg_row(s->c, base, cg_add(s->c, s->first, r), s->D);
+  return row_at(s, base, cg_add(s->c, s->first, r));
 }
 
 /* What a sweep reads row by row. */
@@ -92,15 +119,15 @@ static bool is_far(const sweep *s, int i) {
 
 static void quantize_row(sweep *s, cg_val r, cg_val group) {
   cg_ctx *c = s->c;
-  int64_t ahead = 1 + AHEAD_BYTES / (s->D * (int64_t)sizeof(float));
+  int64_t ahead = 1 + AHEAD_BYTES / (s->span * (int64_t)sizeof(float));
   s->along.n_next = 0;
   for (int i = 0; i < s->f.n_in && s->along.n_next < CG_NEXT_ROWS; i++)
     if (is_far(s, i))
-      s->along.next[s->along.n_next++] = cg_row(c, cg_in(s->k, i), cg_add(c, cg_add(c, s->first, r), cg_i64(c, ahead)), s->D);
+      s->along.next[s->along.n_next++] = row_at(s, cg_in(s->k, i), cg_add(c, cg_add(c, s->first, r), cg_i64(c, ahead)));
   s->along.x = source_row(s, r, group);
-  if (s->f.colsum >= 0) s->along.sums = s->sums;
-  cg_val row = cg_add(c, s->first, r);
-  cg_quantize_row(&s->along, cg_i64(c, 0), cg_mul(c, row, cg_i64(c, s->along.nb)), s->D);
+  if (s->f.colsum >= 0) s->along.sums = cg_gep(c, c->f32, s->sums, s->col);
+  cg_val row = cg_add(c, s->first, r), block = cg_div(c, s->col, cg_i64(c, BLOCK));
+  cg_quantize_row(&s->along, cg_i64(c, 0), cg_add(c, cg_mul(c, row, cg_i64(c, s->along.nb)), block), s->span);
 }
 
 static void emit_group(sweep *s, cg_val begin) {
@@ -108,7 +135,7 @@ static void emit_group(sweep *s, cg_val begin) {
   cg_loop r;
   cg_val end = cg_add(c, begin, cg_i64(c, s->group));
   if (s->rows % s->group) end = cg_min(c, end, s->count);
-  if (s->f.n_steps) {
+  if (s->f.n_steps > s->f.lead) {
     cg_loop_begin(c, &r, begin, end, 1, 0, NULL);
     run_steps(s, r.i, begin);
     cg_loop_end(&r, NULL);
@@ -125,16 +152,16 @@ static void emit_columns(sweep *s, cg_val block) {
   cg_ctx *c = s->c;
   cg_loop col;
   cg_val zero = cg_i64(c, 0), saved = c->target->denormals_keep(c), source = source_row(s, zero, zero);
-  cg_loop_begin(c, &col, zero, cg_i64(c, s->D), c->W, 0, NULL);
+  cg_loop_begin(c, &col, zero, cg_i64(c, s->span), c->W, 0, NULL);
   cg_tile t = {.x = cg_gep(c, c->f32, source, col.i),
                .stride = ends_in_scratch(&s->f) ? chunk_stride(s) : s->D,
                .prefetch = s->f.n_steps == 0 && s->f.out_q < 0,
                .rows = s->rows % BLOCK ? s->count : NULL,
                .cols = s->D % c->W ? cg_sub(c, cg_i64(c, s->D), col.i) : NULL,
-               .col = col.i,
+               .col = cg_add(c, s->col, col.i),
                .block = block};
   cg_prefetch_columns(&s->across, &t);
-  cg_tile_codes(&s->across, &t, cg_slot(&s->across, s->slots, s->D, block, col.i));
+  cg_tile_codes(&s->across, &t, cg_slot(&s->across, s->slots, s->span, block, col.i));
   cg_loop_end(&col, NULL);
   c->target->denormals_restore(c, saved);
 }
@@ -149,7 +176,7 @@ static void emit_block(sweep *s, cg_val block) {
     s->sums = cg_row(c, cg_work(s->k, 0, cg_run_bytes(s->rows, s->width)), run, s->width);
     cg_if fresh;
     cg_if_begin(c, &fresh, cg_icmp(c, LLVMIntEQ, cg_rem(c, block, cg_i64(c, RUN_BLOCKS)), cg_i64(c, 0)));
-    cg_zero_row(c, s->sums, s->width);
+    cg_zero_row(c, cg_gep(c, c->f32, s->sums, s->col), s->span == s->D ? s->width : s->span);
     cg_if_end(&fresh);
   }
   cg_loop group;
@@ -163,30 +190,91 @@ static void emit_block(sweep *s, cg_val block) {
 static void store_run(const sweep *s, cg_val block, cg_val end) {
   cg_ctx *c = s->c;
   cg_val next = cg_add(c, block, cg_i64(c, 1)), in_run = cg_rem(c, block, cg_i64(c, CG_TILE_RUN));
+  cg_quantizer part = s->across; /* the output rows of the columns that are swept over */
+  cg_val row = cg_mul(c, s->col, cg_i64(c, part.nb));
+  part.codes = cg_gep(c, c->i8, part.codes, cg_mul(c, row, cg_i64(c, TT_MX_BLOCK / 2)));
+  part.scales = cg_gep(c, c->i8, part.scales, row);
   cg_if last;
   cg_if_begin(c, &last, cg_or(c, cg_icmp(c, LLVMIntEQ, next, end), cg_icmp(c, LLVMIntEQ, in_run, cg_i64(c, CG_TILE_RUN - 1))));
-  cg_store_tiles(&s->across, s->slots, s->D, cg_sub(c, block, in_run), cg_add(c, in_run, cg_i64(c, 1)));
+  cg_store_tiles(&part, s->slots, s->span, cg_sub(c, block, in_run), cg_add(c, in_run, cg_i64(c, 1)));
   cg_if_end(&last);
+}
+
+static void emit_blocks(sweep *s) {
+  cg_loop b;
+  cg_loop_begin(s->c, &b, s->blocks.begin, s->blocks.end, 1, 0, NULL);
+  emit_block(s, b.i);
+  if (s->f.out_t >= 0) store_run(s, b.i, s->blocks.end);
+  cg_loop_end(&b, NULL);
+}
+
+static void sweep_columns(void *user, cg_val col, cg_val cols) {
+  sweep *s = user;
+  (void)cols; /* a span, which divides D */
+  s->col = col;
+  emit_blocks(s);
+}
+
+/* The rows of the product that belong to the task's blocks, and the sweep over them. */
+static void emit_product(sweep *s) {
+  cg_ctx *c = s->c;
+  cg_val begin = s->blocks.begin, end = s->blocks.end;
+  cg_product *p = &s->product;
+  bool scratch = keeps_task(&s->f);
+  p->i = s->task_first = cg_mul(c, begin, cg_i64(c, BLOCK));
+  p->j = cg_i64(c, 0);
+  p->rows = cg_sub(c, cg_min(c, cg_mul(c, end, cg_i64(c, BLOCK)), cg_i64(c, s->rows)), p->i);
+  p->cols = cg_i64(c, s->D);
+  p->stride = scratch ? chunk_stride(s) : s->D;
+  p->out = scratch ? s->chunk : cg_row(c, cg_out(s->k, s->f.step[0].out), p->i, s->D);
+  if (s->span < s->D) {
+    p->span = s->span, p->again = scratch;
+    p->ready = sweep_columns, p->user = s;
+    cg_product_tile(p);
+  } else {
+    cg_product_tile(p);
+    emit_blocks(s);
+  }
+}
+
+/* Columns to take at a time: whole blocks in whole panels, if all steps can be computed on a part of a row. */
+static int64_t span_of(const sweep *s) {
+  bool parts = cg_product_spans(&s->product) && SPAN % s->product.s.nr == 0 && s->D % SPAN == 0;
+  for (int i = 1; i < s->f.n_steps; i++) parts &= (tt_ops[s->f.step[i].op].flags & TT_EW) != 0;
+  return parts ? SPAN : s->D;
+}
+
+/* Scratch: rows of the steps, then the product's, then the slots. */
+static void open_scratch(sweep *s, int64_t grain) {
+  const tt_fused *f = &s->f;
+  int64_t rows = f->out_t >= 0 && ends_in_scratch(f) ? BLOCK : s->group;
+  if (keeps_task(f)) rows = grain * BLOCK;
+  uint64_t bytes = any_unkept(f) ? (uint64_t)(rows * chunk_stride(s)) * sizeof(float) : 0;
+  if (bytes) s->chunk = cg_scratch(s->k, 0, bytes);
+  if (f->lead) {
+    cg_product_open(&s->product, s->k, bytes);
+    bytes += cg_product_scratch(&s->product);
+  }
+  if (f->out_t >= 0) s->slots = cg_scratch(s->k, (bytes + 63) / 64 * 64, cg_slots_bytes(s->c, s->span));
 }
 
 static void emit_sweep(cg_kernel *k, const tt_fused *f, int64_t rows, int64_t D, int64_t grain) {
   cg_ctx *c = k->c;
-  sweep s = {.k = k, .c = c, .f = *f, .rows = rows, .D = D, .group = BLOCK, .width = sums_width(f, D)};
-  while (s.group > 1 && s.group * D * (int64_t)sizeof(float) > GROUP_BYTES) s.group /= 2;
-  int64_t chunk_rows = f->out_t >= 0 && ends_in_scratch(f) ? BLOCK : s.group;
-  uint64_t chunk_bytes = any_unkept(f) ? (uint64_t)(chunk_rows * chunk_stride(&s)) * sizeof(float) : 0;
-  if (chunk_bytes) s.chunk = cg_scratch(k, 0, chunk_bytes);
-  if (f->out_q >= 0) s.along = cg_quantizer_open(k, f->q, f->out_q, f->rng, TT_A_TENSOR);
-  if (f->out_t >= 0) {
-    s.across = cg_quantizer_open(k, f->q_t, f->out_t, f->rng, TT_A_TENSOR_T);
-    s.slots = cg_scratch(k, chunk_bytes, cg_slots_bytes(c, D));
+  sweep s = {.k = k, .c = c, .f = *f, .rows = rows, .D = D, .span = D, .group = BLOCK, .width = sums_width(f, D)};
+  s.col = cg_i64(c, 0);
+  if (f->lead) {
+    s.product = cg_product_of(k->x, grain * BLOCK, D, f->step[0].n_in > 2);
+    s.span = span_of(&s);
   }
-  cg_loop b;
-  cg_range r = cg_task_range(k, (rows + BLOCK - 1) / BLOCK, grain);
-  cg_loop_begin(c, &b, r.begin, r.end, 1, 0, NULL);
-  emit_block(&s, b.i);
-  if (f->out_t >= 0) store_run(&s, b.i, r.end);
-  cg_loop_end(&b, NULL);
+  while (s.group > 1 && s.group * s.span * (int64_t)sizeof(float) > GROUP_BYTES) s.group /= 2;
+  open_scratch(&s, grain);
+  if (f->out_q >= 0) s.along = cg_quantizer_open(k, f->q, f->out_q, f->rng, TT_A_TENSOR);
+  if (f->out_t >= 0) s.across = cg_quantizer_open(k, f->q_t, f->out_t, f->rng, TT_A_TENSOR_T);
+  s.blocks = cg_task_range(k, (rows + BLOCK - 1) / BLOCK, grain);
+  if (f->lead)
+    emit_product(&s);
+  else
+    emit_blocks(&s);
   if (f->out_t >= 0) cg_stored_tiles(&s.across);
 }
 
@@ -206,13 +294,19 @@ static void emit_totals(cg_kernel *k, const tt_fused *f, int64_t rows, int64_t D
   }
 }
 
+/* Blocks of a task. Runs of 4 blocks make 64 bytes of a transposed row, which tasks should not share, and the runs of sums,
+ * which they must not. Each task of a product decodes all of B, so it takes as many rows as L2 allows. */
+static int64_t grain_of(const tt_fused *f, int64_t rows, int64_t D) {
+  int64_t blocks = (rows + BLOCK - 1) / BLOCK;
+  if (!f->lead) return cg_grain(blocks, D * BLOCK / 2, f->out_t >= 0 || sums_width(f, D) ? RUN_BLOCKS : 1);
+  return PRODUCT_ROWS / BLOCK;
+}
+
 bool cg_emit_mx_fused(cg_node *x) {
   tt_fused f = tt_fused_of(x->g, x->n);
-  int64_t rows = tt_type_rows(cg_in_type(x, 0)), D = tt_type_last(cg_in_type(x, 0));
-  int64_t blocks = (rows + BLOCK - 1) / BLOCK, width = sums_width(&f, D);
-  /* Runs of 4 blocks make 64 bytes of a transposed row, which tasks should not share, and the runs of sums, which they must
-   * not. */
-  int64_t grain = cg_grain(blocks, D * BLOCK / 2, f.out_t >= 0 || width ? RUN_BLOCKS : 1);
+  const tt_type type = tt_fused_type(x->g, &f, x->d->in);
+  int64_t rows = tt_type_rows(&type), D = tt_type_last(&type);
+  int64_t blocks = (rows + BLOCK - 1) / BLOCK, width = sums_width(&f, D), grain = grain_of(&f, rows, D);
   cg_kernel *k = cg_kernel_begin(x, "");
   if (k) {
     emit_sweep(k, &f, rows, D, grain);

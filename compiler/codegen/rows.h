@@ -31,10 +31,11 @@ void cg_add_runs(cg_kernel *k, int64_t rows, cg_val from, int64_t width, cg_val 
 typedef struct cg_row_op {
   cg_kernel *k;
   tt_op op;
-  int64_t D;
+  int64_t D;              /* elements of a row */
+  int64_t n;              /* of which these are computed; all but elementwise ops need the whole row */
   cg_val row;             /* its number */
-  cg_val from, to;        /* the row of operand 0 and of result 0, which may be the same memory */
-  const cg_val *in, *out; /* the other operands and results, from 1 on */
+  cg_val from, to;        /* the row (the part) of operand 0 and of result 0, which may be the same memory */
+  const cg_val *in, *out; /* the other operands and results, from 1 on; of an elementwise op where column 0 of the part is */
   cg_val sums;            /* [n][D], where the n results behind the first are sums over rows: this run's so far */
 } cg_row_op;
 void cg_elementwise_row(const cg_row_op *o);

@@ -14,6 +14,7 @@ typedef struct tt_fused_step {
 
 typedef struct tt_fused {
   int n_steps;
+  bool lead; /* step 0 is a product, of all the rows that the others and the quantizers take */
   tt_fused_step step[TT_FUSED_STEPS];
   tt_qspec q, q_t;
   int rng;                 /* operand, -1 where nothing is stochastic */
@@ -21,8 +22,10 @@ typedef struct tt_fused {
   int n_in, n_out;
 } tt_fused;
 
-/* NULL, or what is wrong with the attributes. */
-const char *tt_fused_read(int n_attrs, const tt_attr *attrs, tt_fused *f);
+/* NULL, or what is wrong with the attributes. `n_in` operands tell whether a product has its optional one. */
+const char *tt_fused_read(int n_attrs, const tt_attr *attrs, int n_in, tt_fused *f);
 /* The same of a node that verifies. */
 tt_fused tt_fused_of(const tt_graph *g, tt_node n);
+/* What the quantizers read: f32, a product's matrix or of operand 0's shape. */
+tt_type tt_fused_type(const tt_graph *g, const tt_fused *f, const tt_value *in);
 #endif

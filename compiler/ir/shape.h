@@ -10,15 +10,18 @@ typedef struct tt_shape_ctx {
   int n_in, n_attrs;
   const tt_value *in;
   const tt_attr *attrs;
-  tt_type *out; /* TT_MAX_OUT entries */
-  int n_out;    /* preset from the op table; a rule sets it where the table says -1 */
+  const tt_type *chained; /* type of operand 0 where that is no value: of a step of mx.fused behind a product; else NULL */
+  tt_type *out;           /* TT_MAX_OUT entries */
+  int n_out;              /* preset from the op table; a rule sets it where the table says -1 */
   tt_loc loc;
   tt_diag *diag;
 } tt_shape_ctx;
 typedef bool tt_shape_rule(tt_shape_ctx *c);
 extern tt_shape_rule *const tt_shape_table[TT_OP_COUNT];
 
-static inline const tt_type *tt_shape_in(const tt_shape_ctx *c, int i) { return tt_typ(c->g, c->in[i]); }
+static inline const tt_type *tt_shape_in(const tt_shape_ctx *c, int i) {
+  return i == 0 && c->chained ? c->chained : tt_typ(c->g, c->in[i]);
+}
 
 /* Both report and return false, so that a rule can `return tt_shape_fail(...)`. */
 bool tt_shape_fail(tt_shape_ctx *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -1,5 +1,6 @@
 /* Rules of the `work` column: multiply-adds from shapes. */
 #include "compiler/ir/work.h"
+#include "compiler/ir/fused.h"
 
 typedef tt_work work_fn(const tt_graph *g, tt_node n);
 
@@ -42,6 +43,14 @@ static tt_work tt_work_mx_gemm(const tt_graph *g, tt_node n) {
   double count = out_count(g, n) * (double)tt_type_last(in_type(g, n, 0));
   bool mx = in_type(g, n, 0)->dtype == TT_MX && in_type(g, n, 1)->dtype == TT_MX;
   return mx ? (tt_work){.mx = count} : (tt_work){.f32 = count};
+}
+
+/* Of the product in front, if there is one. */
+static tt_work tt_work_mx_fused(const tt_graph *g, tt_node n) {
+  tt_fused f = tt_fused_of(g, n);
+  if (!f.lead) return (tt_work){0};
+  const tt_type *a = in_type(g, n, 0), *b = in_type(g, n, 1);
+  return (tt_work){.mx = (double)a->dim[0] * (double)a->dim[1] * (double)b->dim[0]};
 }
 
 static work_fn *const rules[TT_OP_COUNT] = {

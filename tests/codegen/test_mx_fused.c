@@ -193,6 +193,66 @@ static void activations(const char *target, size s) {
   }
 }
 
+/* mx.quantize of a matrix to nearest, in graph g. */
+static tt_value packed(both *t, int g, tt_value x) {
+  tt_attr q = tt_attr_qspec(TT_A_Q, nearest);
+  tt_node n = tt_build(&t->b[g], TT_OP_MX_QUANTIZE, 1, &x, 1, &q);
+  assert_int_not_equal(n, TT_NONE);
+  return tt_nod(t->g[g], n)->out[0];
+}
+
+/* A product in front of one or two steps or of the quantizers alone, kept or not, with bias or without. */
+static void products(const char *target, size of_case) {
+  enum { ALONE, GELU, GELU_GRAD, NORM, NORM_GRAD, CASES };
+  static const int64_t of[CASES][3] = {{TT_OP_MX_GEMM},
+                                       {TT_OP_MX_GEMM, TT_OP_GELU},
+                                       {TT_OP_MX_GEMM, TT_OP_GELU_GRAD},
+                                       {TT_OP_MX_GEMM, TT_OP_ADD, TT_OP_LAYERNORM},
+                                       {TT_OP_MX_GEMM, TT_OP_LAYERNORM_GRAD, TT_OP_ADD}};
+  static const int steps[CASES] = {1, 2, 2, 3, 3};
+  for (int i = 0; i < CASES; i++) {
+    size s = of_case;
+    bool many = s.rows > 100, wide = many && (i == GELU || i == GELU_GRAD);
+    if (many ? i == ALONE || i == NORM : i == GELU || i == NORM_GRAD) continue;
+    both t;
+    open_both(&t);
+    if (wide) s.cols = 512; /* two spans of columns */
+    int64_t keep[3] = {many ? i == GELU : i == GELU_GRAD, i == NORM, i == NORM_GRAD};
+    const int64_t K = many ? 96 : i == ALONE ? 4160 : 45;
+    tt_value a = input(&t, 2, s.rows, K), b = input(&t, 2, s.cols, K), bias = input(&t, 1, s.cols, 0);
+    tt_value x = input(&t, 2, s.rows, s.cols), gamma = input(&t, 1, s.cols, 0), r = input(&t, 2, s.rows, s.cols);
+    tt_value mean = input(&t, 1, s.rows, 0), rstd = input(&t, 1, s.rows, 0), random = rng(&t);
+    tt_attr epsilon = tt_attr_float(TT_A_EPSILON, 1e-3);
+    bool biased = i == GELU || i == NORM;
+    tt_value in[10] = {packed(&t, 0, a), packed(&t, 0, b), bias}, out, rest[6] = {0};
+    tt_value y = out = apart(&t, TT_OP_MX_GEMM, 2 + biased, in, 0, NULL)->out[0];
+    if (keep[0]) result(&t, 0, y);
+    int n = 0;
+    if (i == GELU) out = apart(&t, TT_OP_GELU, 1, &y, 0, NULL)->out[0];
+    if (i == GELU_GRAD) out = apart(&t, TT_OP_GELU_GRAD, 2, (tt_value[]){y, rest[n++] = x}, 0, NULL)->out[0];
+    if (i == NORM) {
+      tt_value sum = apart(&t, TT_OP_ADD, 2, (tt_value[]){y, rest[n++] = r}, 0, NULL)->out[0];
+      rest[n++] = gamma, rest[n++] = bias;
+      const tt_value *norm = apart(&t, TT_OP_LAYERNORM, 3, (tt_value[]){sum, gamma, bias}, 1, &epsilon)->out;
+      result(&t, 0, sum), result(&t, 0, norm[1]), result(&t, 0, norm[2]);
+      out = norm[0];
+    }
+    if (i == NORM_GRAD) {
+      tt_value others[5] = {y, rest[n++] = x, rest[n++] = gamma, rest[n++] = mean, rest[n++] = rstd};
+      const tt_value *grad = apart(&t, TT_OP_LAYERNORM_GRAD, 5, others, 0, NULL)->out;
+      result(&t, 0, grad[1]), result(&t, 0, grad[2]);
+      out = apart(&t, TT_OP_ADD, 2, (tt_value[]){grad[0], rest[n++] = r}, 0, NULL)->out[0];
+      result(&t, 0, out);
+    }
+    quantize_apart(&t, out, random, true, i != NORM);
+    in[0] = packed(&t, 1, a), in[1] = packed(&t, 1, b);
+    for (int k = 0; k < n; k++) in[2 + biased + k] = rest[k];
+    in[2 + biased + n] = random;
+    fused(&t, 3 + biased + n, in, steps[i], of[i], keep, true, i != NORM);
+    close_both(&t, target);
+  }
+}
+
 static void equal_bits(void **state) {
   (void)state;
   for (const char *const *target = jit_targets(); *target; target++)
@@ -201,6 +261,7 @@ static void equal_bits(void **state) {
       forward(*target, sizes[i]);
       backward(*target, sizes[i]);
       activations(*target, sizes[i]);
+      products(*target, sizes[i]);
     }
 }
 

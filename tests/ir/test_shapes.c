@@ -165,6 +165,13 @@ static const shape_case cases[] = {
     {NULL, "%r = mx.fused(%t) {q_t=e2m1:ceil:nearest, colsum=1}", "'colsum' needs 'q'"},
     {NULL, "%r = mx.fused(%t, %rng) {q_t=e2m1:ceil:stochastic, tensor=1}", "needs 'tensor' or 'tensor_t'"},
     {NULL, "%r = mx.fused(%t, %d) {q=e2m1:ceil:stochastic, tensor=1}", "input 1 is f32[3], expected rng i64[2]"},
+    {"%y, %l, %r = mx.fused(%m, %n, %n4, %rng) {of=[mx.gemm,gelu], keep=[1,0], q=e2m1:ceil:stochastic, tensor=3, "
+     "q_t=e2m1:ceil:nearest} : f32[2,4], mx.e2m1[2,4], mx.e2m1[4,2]",
+     "%r = mx.fused(%x64, %n) {of=[mx.gemm], keep=[0], q=e2m1:ceil:nearest}", "input 0 is f32[2,64], expected an mx matrix"},
+    {NULL, "%r = mx.fused(%m, %n, %d) {of=[mx.gemm,neg], keep=[0,0], q=e2m1:ceil:nearest}", "input 2 is f32[3], expected f32[4]"},
+    {NULL, "%r = mx.fused(%m, %n, %a) {of=[mx.gemm,add], keep=[0,0], q=e2m1:ceil:nearest}",
+     "f32[2,4] and f32[2,3], whose shapes do not broadcast"},
+    {NULL, "%r = mx.fused(%x64, %m, %n) {of=[neg,mx.gemm], keep=[0,0], q=e2m1:ceil:nearest}", "an op that is no step"},
     {"%r = mx.requantize(%m) {q=e3m0:ceil:nearest} : mx.e3m0[64,2]", "%r = mx.requantize(%a) {q=e2m1:ceil:nearest}",
      "input 0 is f32[2,3], expected an mx matrix"},
     {NULL, "%r = mx.requantize(%m, %m) {q=e2m1:ceil:ema}", "ema rounding needs latent weights"},

@@ -130,12 +130,27 @@ static void fused(sweep *s, int rows, int cols) {
   }
 }
 
+/* A product in front, its bias there or not. */
+static void fused_product(sweep *s, int M, int N, int K, bool bias) {
+  static const int64_t of[] = {TT_OP_MX_GEMM, TT_OP_RELU};
+  tt_qspec q = {true, TT_E2M1, TT_SCALE_CEIL, TT_NEAREST, TT_DIRECT};
+  sweep_begin(s);
+  tt_attr a[4] = {tt_attr_qspec(TT_A_Q, q), tt_attr_qspec(TT_A_QT, q), tt_attr_ints(s->b.g, TT_A_OF, 2, of)};
+  a[3] = tt_attr_ints(s->b.g, TT_A_KEEP, 2, (int64_t[]){bias, !bias});
+  sweep_in(s, tt_type_mx(TT_E2M1, M, K), 110, 130);
+  sweep_in(s, tt_type_mx(TT_E2M1, N, K), 110, 130);
+  if (bias) sweep_in(s, sweep_f32(1, N), -1, 1);
+  sweep_op(s, TT_OP_MX_FUSED, 4, a, 0);
+}
+
 void sweep_mx(sweep *s) {
   quantizers(s);
   begins_at_a_step(s, 40, 70);
   extremes(s);
   fused(s, 40, 33);
   fused(s, 300, 64);
+  fused_product(s, 40, 33, 70, true);
+  fused_product(s, 300, 512, 64, false);
   for (int f = 0; f < TT_MX_FORMATS; f++) {
     columns(s, (tt_format)f, 7, 40);
     columns(s, (tt_format)f, 300, 192);
