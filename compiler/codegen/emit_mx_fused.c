@@ -186,25 +186,21 @@ static void emit_block(sweep *s, cg_val block) {
   if (s->f.out_t >= 0) emit_columns(s, block);
 }
 
-/* With a run complete, or the task's last block, its columns' codes go to memory. */
-static void store_run(const sweep *s, cg_val block, cg_val end) {
+/* Codes of the output rows of the columns that are swept over go to memory. */
+static void store_run(const sweep *s, cg_val block) {
   cg_ctx *c = s->c;
-  cg_val next = cg_add(c, block, cg_i64(c, 1)), in_run = cg_rem(c, block, cg_i64(c, CG_TILE_RUN));
-  cg_quantizer part = s->across; /* the output rows of the columns that are swept over */
+  cg_quantizer part = s->across;
   cg_val row = cg_mul(c, s->col, cg_i64(c, part.nb));
   part.codes = cg_gep(c, c->i8, part.codes, cg_mul(c, row, cg_i64(c, TT_MX_BLOCK / 2)));
   part.scales = cg_gep(c, c->i8, part.scales, row);
-  cg_if last;
-  cg_if_begin(c, &last, cg_or(c, cg_icmp(c, LLVMIntEQ, next, end), cg_icmp(c, LLVMIntEQ, in_run, cg_i64(c, CG_TILE_RUN - 1))));
-  cg_store_tiles(&part, s->slots, s->span, cg_sub(c, block, in_run), cg_add(c, in_run, cg_i64(c, 1)));
-  cg_if_end(&last);
+  cg_store_run(&part, s->slots, s->span, block, s->blocks.end);
 }
 
 static void emit_blocks(sweep *s) {
   cg_loop b;
   cg_loop_begin(s->c, &b, s->blocks.begin, s->blocks.end, 1, 0, NULL);
   emit_block(s, b.i);
-  if (s->f.out_t >= 0) store_run(s, b.i, s->blocks.end);
+  if (s->f.out_t >= 0) store_run(s, b.i);
   cg_loop_end(&b, NULL);
 }
 

@@ -32,7 +32,7 @@ static int64_t block_grain(int64_t nb, int64_t cols) { return cg_grain(nb, cols 
 static void quantize_columns(cg_kernel *k, int64_t rows, int64_t cols, int64_t grain, tt_qspec q) {
   cg_ctx *c = k->c;
   cg_quantizer z = open_quantizer(k, q);
-  cg_val buffer = cg_alloca(c, c->vi, 5, 64);
+  cg_val slots = cg_scratch(k, 0, cg_slots_bytes(c, cols));
   cg_range r = cg_task_range(k, z.nb, grain);
   cg_loop b, col;
   cg_loop_begin(c, &b, r.begin, r.end, 1, 0, NULL);
@@ -47,9 +47,12 @@ static void quantize_columns(cg_kernel *k, int64_t rows, int64_t cols, int64_t g
                .cols = cols % c->W ? cg_sub(c, cg_i64(c, cols), col.i) : NULL,
                .col = col.i,
                .block = b.i};
-  cg_quantize_tile(&z, &t, buffer);
+  cg_prefetch_columns(&z, &t);
+  cg_tile_codes(&z, &t, cg_slot(&z, slots, cols, b.i, col.i));
   cg_loop_end(&col, NULL);
+  cg_store_run(&z, slots, cols, b.i, r.end);
   cg_loop_end(&b, NULL);
+  cg_stored_tiles(&z);
 }
 
 static void quantize_by(cg_kernel *k, bool across, int64_t grain, tt_qspec q) {

@@ -385,7 +385,7 @@ static void store_blocks(const cg_quantizer *z, cg_val slots, int64_t cols, int6
   cg_loop_end(&j, NULL);
 }
 
-void cg_store_tiles(const cg_quantizer *z, cg_val slots, int64_t cols, cg_val first, cg_val blocks) {
+static void store_tiles(const cg_quantizer *z, cg_val slots, int64_t cols, cg_val first, cg_val blocks) {
   cg_ctx *c = z->c;
   int64_t whole = cols / c->W * c->W;
   cg_if run;
@@ -398,6 +398,15 @@ void cg_store_tiles(const cg_quantizer *z, cg_val slots, int64_t cols, cg_val fi
   store_blocks(z, slots, cols, 0, whole, first, blocks);
   cg_if_end(&run);
   if (whole < cols) store_blocks(z, slots, cols, whole, cols, first, blocks);
+}
+
+void cg_store_run(const cg_quantizer *z, cg_val slots, int64_t cols, cg_val block, cg_val end) {
+  cg_ctx *c = z->c;
+  cg_val next = cg_add(c, block, cg_i64(c, 1)), in_run = cg_rem(c, block, cg_i64(c, CG_TILE_RUN));
+  cg_if last;
+  cg_if_begin(c, &last, cg_or(c, cg_icmp(c, LLVMIntEQ, next, end), cg_icmp(c, LLVMIntEQ, in_run, cg_i64(c, CG_TILE_RUN - 1))));
+  store_tiles(z, slots, cols, cg_sub(c, block, in_run), cg_add(c, in_run, cg_i64(c, 1)));
+  cg_if_end(&last);
 }
 
 uint64_t cg_slots_bytes(cg_ctx *c, int64_t cols) {
