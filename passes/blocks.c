@@ -16,11 +16,13 @@ static void mark_ancestors(const tt_graph *g, tt_node at, tt_value v, bool *anc)
 }
 
 /* Where the branch left the stream: the nearest value of the sum `v` that the branch depends on. Sums are looked through,
- * as parallel branches are added one after the other. */
+ * as parallel branches are added one after the other, and slices, as opt_slices cuts both ways of a last block. */
 static tt_value branch_start(const tt_graph *g, tt_value v, const bool *anc) {
   tt_value_kind kind = tt_val(g, v)->kind;
   if (kind == TT_VALUE_VAR || kind == TT_VALUE_CONST) return TT_NONE; // a bias or a position embedding
   if (anc[v]) return v;
+  tt_node cut = tt_def_op(g, v, TT_OP_SLICE);
+  if (cut != TT_NONE) return branch_start(g, tt_nod(g, cut)->in[0], anc);
   tt_node sum = tt_def_op(g, v, TT_OP_ADD);
   for (int i = 0; sum != TT_NONE && i < 2; i++) {
     tt_value start = branch_start(g, tt_nod(g, sum)->in[i], anc);

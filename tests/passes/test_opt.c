@@ -226,6 +226,23 @@ static void views_random(void **state) {
   }
 }
 
+/* A residual branch of which one position is wanted, and of that every other channel, which only the elementwise ops pass on. */
+static void slices_keep_meaning(void **state) {
+  (void)state;
+  bench t = bench_open();
+  const tt_value x = input(&t, "x", DIMS(2, 5, 4)), p = input(&t, "p", DIMS(5, 4)), n = input(&t, "n", DIMS(4));
+  const tt_value w = input(&t, "w", DIMS(6, 4)), u = input(&t, "u", DIMS(4, 6));
+  const tt_value stream = op2(&t, TT_OP_ADD, x, p);
+  const tt_attr eps = {.id = TT_A_EPSILON, .as.f = 1e-6};
+  tt_value y = tt_build3(at_end(&t), TT_OP_LAYERNORM, stream, n, n, 1, &eps);
+  y = op2(&t, TT_OP_LINEAR, op1(&t, TT_OP_TANH, op2(&t, TT_OP_LINEAR, y, w)), u);
+  y = slice(&t, op2(&t, TT_OP_ADD, stream, y), 1, 3, 4);
+  result(&t, "y", slice(&t, op1(&t, TT_OP_EXP, y), 2, 1, 3));
+  check_meaning(&t, "opt_slices");
+  assert_int_equal(tt_typ(t.g, tt_nod(t.g, find_op(t.g, TT_OP_LAYERNORM))->out[0])->dim[1], 1);
+  bench_close(&t);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(pipelines_name_passes),  cmocka_unit_test(fold),
@@ -236,7 +253,7 @@ int main(void) {
       cmocka_unit_test(algebra_keeps),          cmocka_unit_test(algebra_chains),
       cmocka_unit_test(views_cancel),           cmocka_unit_test(views_join),
       cmocka_unit_test(views_of_size_one),      cmocka_unit_test(views_keep),
-      cmocka_unit_test(views_random),
+      cmocka_unit_test(views_random),           cmocka_unit_test(slices_keep_meaning),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
