@@ -19,8 +19,10 @@
 #include "passes/pass.h"
 #include <string.h>
 
-/* NEAR: nodes in execution order. LEAD_ROWS: of a product that is cut by rows alone, enough for 16 threads. */
-enum { NEAR = 8, LEAD_ROWS = 2048, MAX_OPERANDS = 32, MAX_ATTRS = 32 };
+/* NEAR: nodes in execution order. LEAD_ROWS: of a product that is cut by rows alone, enough for 16 threads. Of a product wider
+ * than LEAD_WIDTH a task's rows would fill a core's cache, unless its reduction is short enough to be taken in one piece
+ * (LEAD_DEPTH), when it is made by spans of columns. */
+enum { NEAR = 8, LEAD_ROWS = 2048, LEAD_WIDTH = 1024, LEAD_DEPTH = 768, MAX_OPERANDS = 32, MAX_ATTRS = 32 };
 
 typedef struct fuser {
   tt_graph *g;
@@ -167,6 +169,7 @@ static tt_node lead_of(const fuser *f, const group *p, tt_value v) {
   const tt_node n = tt_val(g, v)->def;
   const tt_node_data *d = tt_nod(g, n);
   if (!(tt_ops[d->op].flags & TT_LEAD) || tt_typ(g, v)->dim[0] < LEAD_ROWS) return TT_NONE;
+  if (tt_typ(g, v)->dim[1] > LEAD_WIDTH && tt_typ(g, d->in[0])->dim[1] > LEAD_DEPTH) return TT_NONE;
   for (int i = 0; i < 2; i++)
     if (tt_typ(g, d->in[i])->dtype != TT_MX || tt_typ(g, d->in[i])->format >= TT_MX_FORMATS) return TT_NONE;
   if (read_aside(f, p, n) || attrs_clash(f, p, n) || other_uses(f, p, v, false, &first, &last)) return TT_NONE;

@@ -2,9 +2,9 @@
 #include "passes/match.h"
 #include <math.h>
 
-/* A rewrite can enable another one a few times (a chain of n factors takes log n rounds); more means two rules that undo
- * each other, which is a broken invariant. */
-enum { MAX_ROUNDS = 64 };
+/* A rewrite can enable another one a few times (a chain of n factors takes log n rounds, a slice passes a node a round); more
+ * rounds than that and nodes mean two rules that undo each other, which is a broken invariant. */
+enum { EXTRA_ROUNDS = 64 };
 
 bool tt_match_used(const tt_match *m, tt_node n) {
   const tt_node_data *d = tt_nod(m->g, n);
@@ -40,9 +40,9 @@ static bool run_round(tt_match *m, tt_op op, tt_match_fn *try_node) {
 tt_pass_result tt_match_run(tt_graph *g, tt_pass_ctx *ctx, tt_op op, tt_match_fn *try_node) {
   tt_match m = {.g = g, .ctx = ctx};
   const int errors = ctx->diag->errors;
-  int rounds = 0;
+  size_t rounds = 0, most = EXTRA_ROUNDS + g->nodes.count;
   while (run_round(&m, op, try_node)) {
-    TT_ASSERT(++rounds < MAX_ROUNDS);
+    TT_ASSERT(++rounds < most);
     tt_graph_sweep(g);
   }
   if (ctx->diag->errors > errors) return TT_PASS_FAILED;

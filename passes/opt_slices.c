@@ -8,8 +8,9 @@
  * and linear along all but the last, which they reduce. Where a value has two equal slices they become one, so that the slice
  * also passes the fork of a residual branch; a value that is also used whole stays.
  *
- * What is kept equals what was, bit for bit. In 4 bits that holds for the forward; gradients of weights group other tokens into
- * blocks then, those that count (NUMERICS 4: blocks lie along the tokens that are reduced over). */
+ * Each row that is kept is the same sum: 4-bit products leave the same bits in the forward. Gradients of weights put other
+ * tokens into a block, those that count (NUMERICS 4: blocks lie along the tokens), and float32 sums over rows are cut
+ * by how many there are, so these end with other last digits. */
 #include "passes/match.h"
 
 typedef struct cut {
@@ -67,6 +68,8 @@ static bool by_position(const tt_node_data *d) { return d->op == TT_OP_LAYERNORM
 
 static bool movable(const tt_match *m, tt_node def, const cut *k) {
   const tt_node_data *d = tt_nod(m->g, def);
+  for (int i = 0; i < k->rank; i++)
+    if (k->start[i] >= k->end[i]) return false; /* of nothing, broadcasting would make something */
   if (tt_ops[d->op].flags & TT_EW) return true;
   if (!by_position(d)) return false;
   for (int i = 1; i < d->n_out; i++)

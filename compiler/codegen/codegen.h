@@ -6,7 +6,7 @@
 #include "compiler/ir/graph.h"
 #include "runtime/include/trt_abi.h"
 
-/* "cpu" (this machine), "cpu:host-amx-bf16" (without a feature), "cpu:v3", "cpu:v4" (v4 with VNNI), "cpu:v3+avxvnni", "cpu:+avx512f,...", "aarch64" and "x86_64" likewise,
+/* "cpu" (this machine), "cpu:host+amx-bf16" (with what is not used unasked), "cpu:host-FEATURE", "cpu:v3", "cpu:v4" (v4 with VNNI), "cpu:v3+avxvnni", "cpu:+avx512f,...", "aarch64" and "x86_64" likewise,
  * or a triple. */
 typedef struct cg_target cg_target;
 const cg_target *cg_target_find(const char *spec, tt_arena *arena, tt_diag *diag); /* NULL after a diagnostic */

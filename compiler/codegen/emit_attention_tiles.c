@@ -483,7 +483,8 @@ static work begin(cg_attn *a) {
   work w = {.c = a->c, .a = a, .strips = (a->N + STRIP - 1) / STRIP, .steps = (a->N + STEP - 1) / STEP};
   w.d_strips = a->d / STRIP;
   w.d_steps = (a->d + STEP - 1) / STEP;
-  w.s = room(&w, w.strips * STRIP * STEP * 4);
+  int64_t scores = w.strips * STEP, last_strip = a->d; /* floats a row of a strip; product_to_tokens puts its last there */
+  w.s = room(&w, STRIP * (scores > last_strip ? scores : last_strip) * 4);
   w.out = room(&w, a->d * STEP * 4);
   w.factor = room(&w, STEP * 4);
   w.p_keys = new_form(&w, STEP / STRIP, w.steps);

@@ -291,7 +291,7 @@ static void emit_totals(cg_kernel *k, const tt_fused *f, int64_t rows, int64_t D
 }
 
 /* Blocks of a task. Runs of 4 blocks make 64 bytes of a transposed row, which tasks should not share, and the runs of sums,
- * which they must not. Each task of a product decodes all of B, so it takes as many rows as L2 allows. */
+ * which they must not. Each task of a product decodes all of B, so it takes more rows than other sweeps. */
 static int64_t grain_of(const tt_fused *f, int64_t rows, int64_t D) {
   int64_t blocks = (rows + BLOCK - 1) / BLOCK;
   if (!f->lead) return cg_grain(blocks, D * BLOCK / 2, f->out_t >= 0 || sums_width(f, D) ? RUN_BLOCKS : 1);

@@ -26,8 +26,9 @@ const char *const *cg_target_list(void) {
   static const char *list[LIST_MAX];
   static char names[LIST_MAX][32];
   int n = 0;
-  list[n++] = "cpu", list[n++] = "this machine: every feature it reports";
-  list[n++] = "cpu:host-FEATURE", list[n++] = "without one of them; -amx-bf16: float32 products by multiply-adds";
+  list[n++] = "cpu", list[n++] = "this machine: every feature it reports, but float32 products by multiply-adds";
+  list[n++] = "cpu:host+amx-bf16", list[n++] = "float32 products and attention by bfloat16 tiles, where there are";
+  list[n++] = "cpu:host-FEATURE", list[n++] = "this machine without one of its features";
   for (int i = 0; families[i]; i++)
     for (const cg_level *l = families[i]->levels; l->name && n + 2 < LIST_MAX; l++) {
       snprintf(names[n], sizeof names[n], "%s:%s", families[i]->host ? "cpu" : families[i]->arch, l->name);
@@ -71,11 +72,12 @@ static void host(cg_target *t, tt_arena *arena) {
   char *cpu = LLVMGetHostCPUName(), *features = LLVMGetHostCPUFeatures();
   t->cpu = tt_arena_str(arena, cpu);
   t->features = add_features(arena, features, t->family->refused ? t->family->refused() : "");
+  if (t->family->unasked) t->features = add_features(arena, t->features, t->family->unasked);
   LLVMDisposeMessage(cpu);
   LLVMDisposeMessage(features);
 }
 
-/* `s`: LEVEL, LEVEL+feature..., +feature..., host-feature... */
+/* `s`: LEVEL, LEVEL+feature..., +feature..., host+feature... */
 static bool by_level(cg_target *t, tt_arena *arena, const char *s) {
   size_t n = strcspn(s, "+-,");
   if (t->family->host && n == 4 && strncmp(s, "host", n) == 0) {
@@ -175,6 +177,7 @@ const char *cg_target_needs(const cg_target *t, tt_arena *arena) {
   tt_strbuf_printf(&sb, "%s", "");
   for (const char *p = t->features; *p; p += strcspn(p, ","), p += *p == ',') {
     const char *name = tt_arena_printf(arena, "%.*s", (int)strcspn(p + 1, ","), p + 1);
+    if (strncmp(name, "amx-", 4) == 0 && !t->tiles) continue; /* what goes with a unit that is left out */
     if (*p == '+' && cg_has_feature(t->features, name)) tt_strbuf_printf(&sb, "%s%s", sb.count ? "," : "", name);
   }
   const char *out = tt_arena_str(arena, sb.data);

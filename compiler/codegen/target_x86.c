@@ -117,7 +117,9 @@ static bool fill(cg_target *t) {
   return true;
 }
 
-static const char *refused(void) { return cg_tiles_permitted() ? "" : "-amx-tile"; }
+static const char *refused(void) {
+  return cg_tiles_permitted() ? "" : "-amx-tile,-amx-int8,-amx-bf16,-amx-fp16,-amx-complex";
+}
 
 static void init(void) {
   LLVMInitializeX86TargetInfo();
@@ -137,6 +139,7 @@ const cg_family cg_family_x86 = {.arch = "x86_64",
                                  .gcc = "x86_64-linux-gnu",
                                  .needs = "AVX2, FMA and BMI2 (x86-64-v3)",
                                  .levels = levels,
+                                 .unasked = "-amx-bf16",
                                  .fill = fill,
                                  .init = init,
                                  .refused = refused,

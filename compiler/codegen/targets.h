@@ -17,6 +17,7 @@ typedef struct cg_family {
   bool (*fill)(cg_target *t); /* everything but names, from the features; false where they are below `needs` */
   void (*init)(void);     /* LLVM's parts */
   const char *(*refused)(void); /* "-feature,..." that this machine has and its system does not let us use, or "" */
+  const char *unasked;    /* "-feature,..." that a host's list is without unless the user names it; NULL: none */
   bool host;              /* this compiler runs on it */
   const char *examples;   /* names of features, where LLVM's list of a host's has those that are off, too: it is all there are */
 } cg_family;

@@ -69,7 +69,7 @@ const char *tt_runtime_library(tt_arena *arena, const char *cross) {
 static bool check_folder(tt_session *s, const char *path) {
   const char *slash = strrchr(path, '/');
   const char *folder = !slash ? "." : slash == path ? "/" : tt_arena_printf(s->arena, "%.*s", (int)(slash - path), path);
-  if (strcmp(path, "-") == 0 || access(folder, W_OK) == 0) return true;
+  if (strcmp(path, "-") == 0 || access(folder, W_OK | X_OK) == 0) return true;
   tt_error(&s->diag, (tt_loc){.file = path}, "cannot write: %s", strerror(errno));
   return false;
 }

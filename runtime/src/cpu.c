@@ -118,6 +118,12 @@ static const feature *find(const char *name, size_t n) {
   return NULL;
 }
 
+#ifdef __aarch64__
+#define ADVICE "with `tetrac compile --target aarch64:LEVEL`"
+#else
+#define ADVICE "on this machine, or with `tetrac compile --target cpu:LEVEL`"
+#endif
+
 bool trt_cpu_check(const char *names, trt_error *err) {
   char missing[512] = "";
   size_t used = 0;
@@ -129,7 +135,6 @@ bool trt_cpu_check(const char *names, trt_error *err) {
   if (!used) return true;
   return trt_fail(err,
                   "this trainer was compiled for a CPU with %s, which this one does not have or its system does not permit; "
-                  "compile the model on this machine, or with `tetrac compile --target cpu:LEVEL` for one that it has "
-                  "(`tetrac list targets`)",
+                  "compile the model " ADVICE " for one that it has (`tetrac list targets`)",
                   missing);
 }

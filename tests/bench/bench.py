@@ -159,7 +159,10 @@ def run_profiles(a, record, comparison):
             key = f"{comparison.model} {threads} {peer}"
             if key not in record.data["profiles"]:
                 steps = 2 * MODELS[comparison.model]["steps"]
-                record.data["profiles"][key] = comparison.contenders[peer].profile(steps, threads)
+                table = comparison.guarded(peer, comparison.contenders[peer].profile, steps, threads)
+                if not table:
+                    break
+                record.data["profiles"][key] = table
                 record.save()
 
 
@@ -183,17 +186,19 @@ def run_kernels(a, record, kinds, threads, target=""):
     """Tables of the kernel benchmark, which takes turns with its rivals itself."""
     for kind in kinds:
         key = " ".join(x for x in (kind, str(threads), target) if x)
-        if key in record.data["kernels"]:
+        whole = a.all_kernels and not target
+        known = record.data["kernels"].get(key)
+        if known and (known.get("whole") or not whole):
             continue
         how = ["--target", target] if target else []
-        how += [] if a.all_kernels and not target else ["--quick", "--rivals", "openblas"]
+        how += [] if whole else ["--quick", "--rivals", "openblas"]
         with tempfile.TemporaryDirectory() as folder:
             out = os.path.join(folder, "kernels.json")
             try:
                 _, seconds, _ = watched([a.bench_kernels, str(threads), kind, "--json", out] + how,
                                         env=dict(os.environ, **(LIMITED[target]["limits"] if target else {})))
                 with open(out) as f:
-                    record.data["kernels"][key] = json.load(f)
+                    record.data["kernels"][key] = dict(json.load(f), whole=whole)
             except (Failed, OSError, ValueError) as fault:
                 record.note(f"kernels {key}", str(fault))
                 continue
@@ -214,7 +219,11 @@ def run_limited(a, record, folder):
         trainers = {}
         for recipe in [p for p in peers if p in OURS]:
             trainers[model, recipe] = trainer = os.path.join(folder, f"{model}.{recipe}.limited")
-            watched(compile_line(a, source, model, recipe, trainer) + ["--target", target])
+            try:
+                watched(compile_line(a, source, model, recipe, trainer) + ["--target", target])
+            except Failed as fault:
+                record.note(f"{model}, {target}, {PEERS[recipe]}", str(fault))
+                peers.remove(recipe)
         comparison = Comparison(a, record, model, trainers, a.threads[:1], peers, target)
         for number in range(min(a.rounds, a.limited_rounds)):
             comparison.round(number)
@@ -227,7 +236,10 @@ def run_recompute(a, record, folder):
         return
     model = a.models[0]
     source, _ = model_file(a.tetrac, model, folder, dict(a.onnx))
-    recompute.run(record, compile_line(a, source, model, "tetrajet", ""), model, folder, a.threads[0], a.recompute_rounds)
+    try:
+        recompute.run(record, compile_line(a, source, model, "tetrajet", ""), model, folder, a.threads[0], a.recompute_rounds)
+    except Failed as fault:
+        record.note(f"{model}, settings of memory.recompute", str(fault))
 
 
 def arguments():

@@ -47,6 +47,7 @@ static void test_host(void **state) { (void)state, sweep_target("cpu", true); }
 #if defined(__x86_64__)
 static void test_v3(void **state) { (void)state, sweep_target("cpu:v3", true); }
 static void test_v3_vnni(void **state) { (void)state, sweep_target("cpu:v3+avxvnni", false); }
+static void test_float_tiles(void **state) { (void)state, sweep_target("cpu:v4+amx-tile+amx-int8+amx-bf16", true); }
 static void test_v4(void **state) { (void)state, sweep_target("cpu:v4", false); }
 static void test_v4_madd(void **state) { (void)state, sweep_target("cpu:v4-avx512vnni", false); }
 #endif
@@ -56,6 +57,7 @@ int main(void) {
       cmocka_unit_test(test_host),
 #if defined(__x86_64__)
       cmocka_unit_test(test_v3), cmocka_unit_test(test_v3_vnni), cmocka_unit_test(test_v4), cmocka_unit_test(test_v4_madd),
+      cmocka_unit_test(test_float_tiles),
 #endif
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

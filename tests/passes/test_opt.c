@@ -243,6 +243,20 @@ static void slices_keep_meaning(void **state) {
   bench_close(&t);
 }
 
+/* A slice passes one node a round, and there may be many; one of nothing stays where it is. */
+static void slices_climb_far(void **state) {
+  (void)state;
+  bench t = bench_open();
+  tt_value y = input(&t, "x", DIMS(1, 4)), z = op1(&t, TT_OP_TANH, y);
+  for (int i = 0; i < 200; i++) y = op1(&t, TT_OP_NEG, y);
+  result(&t, "y", slice(&t, y, 1, 2, 3));
+  result(&t, "z", slice(&t, z, 0, 0, 0));
+  check_pass(&t, "opt_slices", TT_PASS_CHANGED);
+  assert_int_equal(tt_typ(t.g, tt_nod(t.g, find_op(t.g, TT_OP_NEG))->out[0])->dim[1], 1);
+  assert_int_equal(tt_typ(t.g, tt_nod(t.g, find_op(t.g, TT_OP_TANH))->out[0])->dim[0], 1);
+  bench_close(&t);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(pipelines_name_passes),  cmocka_unit_test(fold),
@@ -254,6 +268,7 @@ int main(void) {
       cmocka_unit_test(views_cancel),           cmocka_unit_test(views_join),
       cmocka_unit_test(views_of_size_one),      cmocka_unit_test(views_keep),
       cmocka_unit_test(views_random),           cmocka_unit_test(slices_keep_meaning),
+      cmocka_unit_test(slices_climb_far),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
