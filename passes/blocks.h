@@ -7,7 +7,7 @@
 
 typedef struct tt_blocks {
   int *of;          /* per node: which block a linear layer lies in; -1: none, or no linear layer */
-  tt_value *output; /* per block: the stream behind its last branch */
+  tt_value *output; /* per block: the stream behind its last branch; of a last one only the tokens that are read (opt_slices) */
   int count;
   bool attention; /* the model has any */
 } tt_blocks;
