@@ -167,6 +167,7 @@ static void test_switch(void **state) {
   const cg_target *t = cg_target_find("cpu:host-amx-tile", arena, &diag);
   assert_non_null(t);
   assert_null(strstr(cg_target_needs(t, arena), "amx"));
+  tt_diag_free(&diag);
   tt_arena_destroy(arena);
 }
 
