@@ -11,10 +11,6 @@
 
 #define FASHION_MNIST "/usr/share/datasets/fashion-mnist"
 
-static int64_t image_bytes(const trt_dataset *data) {
-  return data->shape.channels * data->shape.height * data->shape.width;
-}
-
 /* ---- opening ---- */
 
 /* The distribution's folder, or under $TETRAC_DATA: that folder itself or its `fashion-mnist`. */
@@ -98,22 +94,32 @@ static bool check_labels(const trt_dataset *data, trt_error *err) {
 
 /* ---- normalisation ---- */
 
-static void measure(const trt_dataset *data, int64_t channel, double *mean, double *std) {
+/* counts[C,256]: how often each channel of the training images has each value. Synthetic images are alike: a sample will do,
+ * whether they are kept or not. */
+static void count_values(const trt_dataset *data, uint64_t *counts) {
   const trt_images *train = &data->split[TRT_TRAIN];
-  int64_t plane = data->shape.height * data->shape.width, bytes = image_bytes(data);
-  uint64_t histogram[256] = {0};
+  int64_t plane = data->shape.height * data->shape.width, bytes = trt_image_bytes(&data->shape);
+  int64_t n = data->made && train->count > 256 ? 256 : train->count;
   uint8_t *made = train->pixels ? NULL : trt_alloc((size_t)bytes);
-  int64_t n = train->pixels || train->count < 256 ? train->count : 256; /* synthetic images are alike: a sample will do */
   for (int64_t i = 0; i < n; i++) {
     if (made) trt_data_synthetic_pixels(data, TRT_TRAIN, i, made);
-    const uint8_t *p = (made ? made : train->pixels + i * bytes) + channel * plane;
-    for (int64_t k = 0; k < plane; k++) histogram[p[k]]++;
+    const uint8_t *p = made ? made : train->pixels + i * bytes;
+    for (int64_t c = 0; c < data->shape.channels; c++) {
+      for (int64_t k = 0; k < plane; k++) counts[c * 256 + p[c * plane + k]]++;
+    }
   }
   free(made);
-  double sum = 0, squares = 0, total = (double)(n * plane);
-  for (int v = 0; v < 256; v++) sum += (double)histogram[v] * v;
+}
+
+/* Of one channel's counts[256]. */
+static void measure(const uint64_t *counts, double *mean, double *std) {
+  double sum = 0, squares = 0, total = 0;
+  for (int v = 0; v < 256; v++) {
+    total += (double)counts[v];
+    sum += (double)counts[v] * v;
+  }
   *mean = sum / total;
-  for (int v = 0; v < 256; v++) squares += (double)histogram[v] * (v - *mean) * (v - *mean);
+  for (int v = 0; v < 256; v++) squares += (double)counts[v] * (v - *mean) * (v - *mean);
   *mean /= 255;
   *std = sqrt(squares / total) / 255;
 }
@@ -122,27 +128,32 @@ static void measure(const trt_dataset *data, int64_t channel, double *mean, doub
 static void normalise(trt_dataset *data) {
   static const double fashion[2] = {0.2860, 0.3530};
   static const double cifar_mean[3] = {0.4914, 0.4822, 0.4465}, cifar_std[3] = {0.2470, 0.2435, 0.2616};
+  bool is_fashion = strcmp(data->name, "fashion-mnist") == 0, is_cifar = strcmp(data->name, "cifar10") == 0;
+  uint64_t *counts = trt_alloc((size_t)data->shape.channels * 256 * sizeof *counts);
+  if (!is_fashion && !is_cifar) count_values(data, counts);
   data->table = trt_alloc((size_t)data->shape.channels * 256 * sizeof(float));
   for (int64_t c = 0; c < data->shape.channels; c++) {
     double mean, std;
-    if (strcmp(data->name, "fashion-mnist") == 0)
+    if (is_fashion)
       mean = fashion[0], std = fashion[1];
-    else if (strcmp(data->name, "cifar10") == 0)
+    else if (is_cifar)
       mean = cifar_mean[c], std = cifar_std[c];
     else
-      measure(data, c, &mean, &std);
+      measure(counts + c * 256, &mean, &std);
     if (!(std > 1e-6)) std = 1; /* images of one colour: leave them */
     for (int v = 0; v < 256; v++) data->table[c * 256 + v] = (float)((v / 255.0 - mean) / std);
     if (c < 16) data->mean[c] = mean, data->std[c] = std;
   }
+  free(counts);
 }
 
+/* Synthetic images are a function of their labels, kept or not. */
 static uint32_t checksum(const trt_dataset *data) {
   uLong crc = crc32_z(0, NULL, 0);
   for (int s = 0; s < 2; s++) {
     const trt_images *images = &data->split[s];
     crc = crc32_z(crc, (const Bytef *)images->labels, (size_t)images->count * sizeof *images->labels);
-    if (images->pixels) crc = crc32_z(crc, images->pixels, (size_t)(images->count * image_bytes(data)));
+    if (!data->made) crc = crc32_z(crc, images->pixels, (size_t)(images->count * trt_image_bytes(&data->shape)));
   }
   return (uint32_t)crc;
 }
@@ -225,7 +236,7 @@ static void fill_one(const trt_kargs *args, int64_t task, uint8_t *scratch) {
   const trt_fill *fill = args->bufs[0];
   const trt_dataset *data = fill->data;
   const trt_image_shape *s = &data->shape;
-  int64_t sample = fill->index[task], bytes = image_bytes(data), plane = s->height * s->width;
+  int64_t sample = fill->index[task], bytes = trt_image_bytes(&data->shape), plane = s->height * s->width;
   const uint8_t *pixels = data->split[fill->split].pixels;
   uint8_t *made = pixels ? NULL : data->made + task * bytes;
   if (made) trt_data_synthetic_pixels(data, fill->split, sample, made);
@@ -250,7 +261,7 @@ void trt_data_fill(const trt_fill *fill) {
   for (int64_t first = 0; first < fill->n; first += most) {
     part.index = fill->index + first;
     part.n = fill->n - first < most ? fill->n - first : most;
-    part.out = fill->out + first * image_bytes(fill->data);
+    part.out = fill->out + first * trt_image_bytes(&fill->data->shape);
     trt_parallel(&args, fill_one, part.n);
   }
 }

@@ -15,10 +15,12 @@ typedef struct trt_image_shape {
   int64_t batch, channels, height, width, classes;
 } trt_image_shape;
 
+static inline int64_t trt_image_bytes(const trt_image_shape *s) { return s->channels * s->height * s->width; }
+
 typedef struct trt_images {
   int64_t count;
   int32_t *labels; /* [count] */
-  uint8_t *pixels; /* [count,C,H,W]; NULL where they are made when wanted (synthetic) */
+  uint8_t *pixels; /* [count,C,H,W]; NULL where they are made when wanted (synthetic, unless few) */
 } trt_images;
 
 typedef struct trt_dataset {
@@ -26,7 +28,7 @@ typedef struct trt_dataset {
   trt_image_shape shape;
   trt_images split[2];      /* by trt_split */
   uint32_t checksum;        /* of labels and pixels: a resumed run must see the same data */
-  uint8_t *made;            /* [batch,C,H,W]: where synthetic pixels are made; else NULL */
+  uint8_t *made;            /* [batch,C,H,W]: where synthetic pixels are made when wanted; NULL of other data */
   float *table;             /* [C,256]: (byte/255 - mean) / std */
   double mean[16], std[16]; /* of the first 16 channels, for messages */
 } trt_dataset;

@@ -5,6 +5,7 @@
  */
 #include "data.h"
 #include "file.h"
+#include "runtime/include/trt_runtime.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -154,8 +155,15 @@ bool trt_data_read_cifar10(trt_dataset *data, const char *folder, trt_error *err
 /* ---- synthetic ---- */
 
 /* A class is a 4x4 mosaic of grey levels for each channel; an image is its class's mosaic at half contrast under noise.
- * Nothing is stored: pixels are a function of their place. */
-enum { MOSAIC = 4 };
+ * Pixels are a function of their place, so nothing need be stored. Training images are wanted again in every epoch; where
+ * they are few they are kept all the same, and a step finds them ready as it does those of files. */
+enum { MOSAIC = 4, KEPT_BYTES = 32 << 20 };
+
+static void make_one(const trt_kargs *args, int64_t index, uint8_t *scratch) {
+  (void)scratch;
+  trt_dataset *data = args->bufs[0];
+  trt_data_synthetic_pixels(data, TRT_TRAIN, index, data->split[TRT_TRAIN].pixels + index * trt_image_bytes(&data->shape));
+}
 
 bool trt_data_make_synthetic(trt_dataset *data, int64_t n_train, trt_error *err) {
   (void)err;
@@ -169,12 +177,17 @@ bool trt_data_make_synthetic(trt_dataset *data, int64_t n_train, trt_error *err)
       out->labels[i] = (int32_t)trt_random_below(bits, (uint64_t)data->shape.classes);
     }
   }
-  const trt_image_shape *s = &data->shape;
-  data->made = trt_alloc((size_t)(s->batch * s->channels * s->height * s->width));
+  int64_t bytes = trt_image_bytes(&data->shape);
+  data->made = trt_alloc((size_t)(data->shape.batch * bytes));
+  if (n_train > KEPT_BYTES / bytes) return true;
+  data->split[TRT_TRAIN].pixels = trt_alloc((size_t)(n_train * bytes));
+  void *bufs[] = {data};
+  trt_kargs args = {bufs, NULL};
+  trt_parallel(&args, make_one, n_train);
   return true;
 }
 
-/* Pixels are made while a step waits, so what rows and cells share is worked out once. */
+/* Pixels may be made while a step waits, so what rows and cells share is worked out once. */
 void trt_data_synthetic_pixels(const trt_dataset *data, trt_split split, int64_t index, uint8_t *pixels) {
   const trt_image_shape *s = &data->shape;
   uint64_t pattern = trt_random(7, TRT_STREAM_SYNTHETIC, (uint64_t)data->split[split].labels[index]);

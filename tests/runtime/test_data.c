@@ -231,6 +231,26 @@ static void augments(void **state) {
   trt_data_close(&data);
 }
 
+/* Few synthetic images are kept, many are made when wanted: the same images. */
+static void keeps_what_it_would_make(void **state) {
+  (void)state;
+  enum { W = 16, PLANE = W * W, COUNT = 20 };
+  trt_image_shape shape = {.batch = 8, .channels = 1, .height = W, .width = W, .classes = 2};
+  static const char *const specs[] = {"synthetic:500", "synthetic:200000"};
+  static float out[2][COUNT * PLANE];
+  int64_t index[COUNT];
+  for (int i = 0; i < COUNT; i++) index[i] = i * 25;
+  trt_error err;
+  for (int k = 0; k < 2; k++) {
+    trt_dataset data;
+    assert_true(trt_data_open(&data, specs[k], &shape, &err));
+    assert_int_equal(data.split[TRT_TRAIN].pixels != NULL, k == 0);
+    trt_data_fill(&(trt_fill){.data = &data, .index = index, .n = COUNT, .out = out[k]});
+    trt_data_close(&data);
+  }
+  assert_memory_equal(out[0], out[1], sizeof out[0]);
+}
+
 /* A program with soft labels gets one-hot rows. */
 static void soft_labels_are_one_hot(void **state) {
   (void)state;
@@ -251,6 +271,7 @@ static int start_threads(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {CASE(reads_idx),     CASE(damaged_idx), CASE(reads_fashion_mnist),
-                                     CASE(reads_cifar10), CASE(augments),    CASE(soft_labels_are_one_hot)};
+                                     CASE(reads_cifar10), CASE(augments),    CASE(keeps_what_it_would_make),
+                                     CASE(soft_labels_are_one_hot)};
   return cmocka_run_group_tests(tests, start_threads, NULL);
 }
