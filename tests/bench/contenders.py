@@ -87,18 +87,24 @@ def model_file(tetrac, name, folder, given):
 
 
 class Ours:
-    """A trainer: one process a round, since it starts in no time. Its first step touches its memory and is not counted."""
+    """A trainer: one process a round, since it starts in no time. Its first step touches its memory and is not counted. A step
+    is an epoch, all of the same images, which lie in memory as bytes; what an epoch's end saves waits for the last."""
 
     def __init__(self, trainer, batch):
         self.trainer, self.batch = trainer, batch
+
+    def train(self, n, threads, out, *options):
+        """Takes one step and n others; the peak of memory."""
+        steps = str(n + 1)
+        return watched([self.trainer, "train", "--data", f"synthetic:{self.batch}", "--epochs", steps, "--save-every", steps,
+                        "--no-eval", "--threads", str(threads), "--out", out, *options])[2]
 
     def ready(self):
         pass
 
     def steps(self, n, threads):
         with tempfile.TemporaryDirectory() as out:
-            _, _, peak = watched([self.trainer, "train", "--data", "synthetic", "--max-steps", str(n + 1), "--no-eval",
-                                  "--log-every", "1", "--threads", str(threads), "--out", out])
+            peak = self.train(n, threads, out, "--log-every", "1")
             with open(os.path.join(out, "metrics.csv")) as f:
                 rates = [float(row["images_per_s"]) for row in csv.DictReader(f) if row["images_per_s"]]
         return {"ms": [1e3 * self.batch / r for r in rates[-n:]], "peak_mb": peak}
@@ -106,8 +112,7 @@ class Ours:
     def profile(self, n, threads):
         """Where the time of a step goes, as the trainer's table has it, from n steps after the first."""
         with tempfile.TemporaryDirectory() as out:
-            watched([self.trainer, "train", "--data", "synthetic", "--max-steps", str(n + 1), "--profile", str(n), "--no-eval",
-                     "--threads", str(threads), "--out", out])
+            self.train(n, threads, out, "--profile", str(n))
             with open(os.path.join(out, "profile.md")) as f:
                 return "".join(line for line in f if line.startswith("|"))
 
