@@ -52,9 +52,8 @@ bool tt_grad_attention(tt_grad_ctx *c) {
   if (c->dy[0] == TT_NONE || c->dy[1] != TT_NONE) return tt_grad_none(c);
   tt_value in[5] = {c->dy[0], c->out[1]};
   for (int i = 0; i < c->n_in; i++) in[2 + i] = c->in[i];
-  tt_attr attrs[] = {tt_attr_int(TT_A_HEADS, tt_node_int(c->g, c->node, TT_A_HEADS)),
-                     tt_attr_float(TT_A_SCALE, tt_node_float(c->g, c->node, TT_A_SCALE))};
-  return add_all(c, tt_build(c->b, TT_OP_ATTENTION_GRAD, 2 + c->n_in, in, 2, attrs), c->n_in);
+  const tt_node_data forward = *tt_nod(c->g, c->node);
+  return add_all(c, tt_build(c->b, TT_OP_ATTENTION_GRAD, 2 + c->n_in, in, forward.n_attrs, forward.attrs), c->n_in);
 }
 
 bool tt_grad_xent(tt_grad_ctx *c) {

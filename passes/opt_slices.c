@@ -6,7 +6,8 @@
  * A Vision Transformer classifies by one token. Behind its last attention all others are computed for nothing, with their
  * gradients, which are zeros: most of a block. Through elementwise ops a slice moves along any dimension, through layernorm
  * and linear along all but the last, which they reduce. Where a value has two equal slices they become one, so that the slice
- * also passes the fork of a residual branch; a value that is also used whole stays.
+ * also passes the fork of a residual branch; a value that is also used whole stays. In attention, where tokens mix, the first
+ * tokens become the only ones that ask (its attribute `queries`); keys and values stay whole.
  *
  * Each row that is kept is the same sum: 4-bit products leave the same bits in the forward. Gradients of weights put other
  * tokens into a block, those that count (NUMERICS 4: blocks lie along the tokens), and float32 sums over rows are cut
@@ -78,6 +79,26 @@ static bool movable(const tt_match *m, tt_node def, const cut *k) {
   return k->start[last] == 0 && k->end[last] == tt_typ(m->g, d->out[0])->dim[last] && k->step[last] == 1;
 }
 
+/* How many tokens ask of an attention (o [B,Q,D], and nobody reads the lse) if its slice takes just the first ones; else 0. */
+static int64_t first_tokens(const tt_match *m, tt_node def, const cut *k) {
+  const tt_node_data *d = tt_nod(m->g, def);
+  if (d->op != TT_OP_ATTENTION || m->uses[d->out[1]] > 0) return 0;
+  const tt_type *o = tt_typ(m->g, d->out[0]);
+  for (int i = 0; i < 3; i++)
+    if (k->start[i] != 0 || k->step[i] != 1 || (i != 1 && k->end[i] != o->dim[i])) return 0;
+  return k->end[1] < o->dim[1] ? k->end[1] : 0;
+}
+
+static bool fewer_queries(tt_match *m, tt_node n, tt_node def, int64_t queries) {
+  const tt_node_data d = *tt_nod(m->g, def);
+  const tt_attr attrs[] = {tt_attr_int(TT_A_HEADS, tt_node_int(m->g, def, TT_A_HEADS)),
+                           tt_attr_float(TT_A_SCALE, tt_node_float(m->g, def, TT_A_SCALE)), tt_attr_int(TT_A_QUERIES, queries)};
+  tt_builder b = tt_match_builder(m, n);
+  b.loc = d.loc;
+  const tt_node made = tt_build(&b, d.op, d.n_in, d.in, 3, attrs);
+  return made != TT_NONE && tt_match_replace(m, n, tt_nod(m->g, made)->out[0]);
+}
+
 static bool move_up(tt_match *m, tt_node n) {
   tt_graph *g = m->g;
   const tt_value x = tt_nod(g, n)->in[0], same = twin(g, n);
@@ -85,6 +106,8 @@ static bool move_up(tt_match *m, tt_node n) {
   const tt_node def = tt_val(g, x)->kind == TT_VALUE_NODE ? tt_val(g, x)->def : TT_NONE;
   if (def == TT_NONE || !tt_match_sole(m, x)) return false;
   const cut k = cut_of(g, n);
+  const int64_t queries = first_tokens(m, def, &k);
+  if (queries > 0) return fewer_queries(m, n, def, queries);
   if (!movable(m, def, &k)) return false;
   const tt_node_data d = *tt_nod(g, def);
   tt_builder b = tt_match_builder(m, n);

@@ -7,11 +7,12 @@ typedef struct cg_attn {
   cg_ctx *c;
   cg_kernel *k;
   int64_t B, N, H, d;
+  int64_t Q;                  /* tokens that ask, the first ones */
   int64_t row;                /* floats between tokens of q, k, v */
   int64_t ld;                 /* floats between rows of a tile */
   double scale;
   uint64_t tile_at[2], sums_at, gemm_at; /* scratch */
-  cg_val q, key, v, dq, dk, dv, o, d_o, lse; /* this head's first element; o, d_o: H*d between tokens */
+  cg_val q, key, v, dq, dk, dv, o, d_o, lse; /* this head's first element; o, d_o: H*d between tokens, of which they have Q */
 } cg_attn;
 
 /* Whether the target and the shape are for tiles; then each head, in a kernel that has called cg_whole_tiles. */

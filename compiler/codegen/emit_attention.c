@@ -10,13 +10,15 @@
 
 enum { ROWS = 256 }; /* more queries than this are taken in blocks of 128 */
 
-static int64_t block_rows(const cg_attn *a) { return a->N <= ROWS ? a->N : ROWS / 2; }
+static int64_t block_rows(const cg_attn *a) { return a->Q <= ROWS ? a->Q : ROWS / 2; }
 
 static cg_attn describe(const cg_node *x, int first, int n_operands) {
   const tt_type *t = cg_in_type(x, first);
   cg_attn a = {.c = x->c, .B = t->dim[0], .N = t->dim[1], .H = tt_node_int(x->g, x->n, TT_A_HEADS), .row = t->dim[2]};
   a.d = (n_operands == 1 ? a.row / 3 : a.row) / a.H;
   a.scale = tt_node_float(x->g, x->n, TT_A_SCALE);
+  a.Q = tt_node_int(x->g, x->n, TT_A_QUERIES);
+  if (a.Q == 0) a.Q = a.N;
   a.ld = (a.N + 15) / 16 * 16;
   if (a.ld % 256 == 0) a.ld += 16; /* rows a power of two apart would share cache sets */
   uint64_t tile = ((uint64_t)(block_rows(&a) * a.ld) * 4 + 127) / 64 * 64;
@@ -26,10 +28,11 @@ static cg_attn describe(const cg_node *x, int first, int n_operands) {
   return a;
 }
 
-/* Pointers to part `part` of operands first.. for the head at (b, h): packed in one tensor, or a tensor each. */
-static cg_val head(cg_attn *a, cg_val base, int64_t row, cg_val b, cg_val h, int64_t part) {
+/* Pointers to part `part` of operands first.. of `tokens` tokens for the head at (b, h): packed in one tensor, or a tensor
+ * each. */
+static cg_val head(cg_attn *a, cg_val base, int64_t tokens, int64_t row, cg_val b, cg_val h, int64_t part) {
   cg_ctx *c = a->c;
-  cg_val token = cg_mul(c, b, cg_i64(c, a->N * row));
+  cg_val token = cg_mul(c, b, cg_i64(c, tokens * row));
   cg_val at = cg_add(c, token, cg_add(c, cg_mul(c, h, cg_i64(c, a->d)), cg_i64(c, part * a->H * a->d)));
   return cg_gep(c, c->f32, base, at);
 }
@@ -38,7 +41,7 @@ static void heads(cg_attn *a, bool outputs, int first, bool packed, cg_val b, cg
   for (int i = 0; i < 3; i++) {
     int operand = packed ? first : first + i;
     cg_val base = outputs ? cg_out(a->k, operand) : cg_in(a->k, operand);
-    out[i] = head(a, base, a->row, b, h, packed ? i : 0);
+    out[i] = head(a, base, a->N, a->row, b, h, packed ? i : 0);
   }
 }
 
@@ -154,8 +157,8 @@ typedef void block_fn(cg_attn *a, cg_val first, int64_t M, bool only);
 /* All queries of one head, in blocks; the last one is its own code, since products have sizes known at compile time. */
 static void blocks(cg_attn *a, block_fn *body) {
   cg_ctx *c = a->c;
-  int64_t M = block_rows(a), whole = a->N / M * M;
-  if (whole == M && M == a->N) {
+  int64_t M = block_rows(a), whole = a->Q / M * M;
+  if (whole == M && M == a->Q) {
     body(a, cg_i64(c, 0), M, true);
     return;
   }
@@ -163,7 +166,7 @@ static void blocks(cg_attn *a, block_fn *body) {
   cg_loop_begin(c, &l, cg_i64(c, 0), cg_i64(c, whole), M, 0, NULL);
   body(a, l.i, M, false);
   cg_loop_end(&l, NULL);
-  if (whole < a->N) body(a, cg_i64(c, whole), a->N - whole, false);
+  if (whole < a->Q) body(a, cg_i64(c, whole), a->Q - whole, false);
 }
 
 static void zero_body(void *u, cg_val i, cg_val n) {
@@ -171,11 +174,11 @@ static void zero_body(void *u, cg_val i, cg_val n) {
   cg_store_n(r->c, cg_vf(r->c, 0), cg_gep(r->c, r->c->f32, r->x, i), n);
 }
 
-/* dk and dv are sums over blocks of queries. */
-static void clear(cg_attn *a, cg_val p) {
+/* Zeros for tokens [first, N) of a head's gradient at p. */
+static void clear(cg_attn *a, cg_val p, int64_t first) {
   cg_ctx *c = a->c;
   cg_loop l;
-  cg_loop_begin(c, &l, cg_i64(c, 0), cg_i64(c, a->N), 1, 0, NULL);
+  cg_loop_begin(c, &l, cg_i64(c, first), cg_i64(c, a->N), 1, 0, NULL);
   arow r = {.c = c, .x = offset_rows(a, p, l.i, a->row)};
   cg_each(c, cg_i64(c, 0), cg_i64(c, a->d), zero_body, &r);
   cg_loop_end(&l, NULL);
@@ -184,7 +187,7 @@ static void clear(cg_attn *a, cg_val p) {
 /* Tasks over the B*H heads; body sees b, h. */
 typedef void head_fn(cg_attn *a, cg_val b, cg_val h);
 static void emit_heads(cg_node *x, cg_attn *a, int64_t products, head_fn *body) {
-  int64_t n = a->B * a->H, cost = a->N * a->N * (products * a->d / 64 + 1);
+  int64_t n = a->B * a->H, cost = a->Q * a->N * (products * a->d / 64 + 1);
   int64_t grain = cg_grain(n, cost, 1);
   cg_kernel *k = a->k = cg_kernel_begin(x, "");
   if (k) {
@@ -202,14 +205,14 @@ static void emit_heads(cg_node *x, cg_attn *a, int64_t products, head_fn *body) 
 
 static cg_val lse_of(cg_attn *a, cg_val base, cg_val b, cg_val h) {
   cg_ctx *c = a->c;
-  return cg_row(c, base, cg_add(c, cg_mul(c, b, cg_i64(c, a->H)), h), a->N);
+  return cg_row(c, base, cg_add(c, cg_mul(c, b, cg_i64(c, a->H)), h), a->Q);
 }
 
 static void forward_head(cg_attn *a, cg_val b, cg_val h) {
   cg_val in[3];
   heads(a, false, 0, a->k->x->d->n_in == 1, b, h, in);
   a->q = in[0], a->key = in[1], a->v = in[2];
-  a->o = head(a, cg_out(a->k, 0), a->H * a->d, b, h, 0);
+  a->o = head(a, cg_out(a->k, 0), a->Q, a->H * a->d, b, h, 0);
   a->lse = lse_of(a, cg_out(a->k, 1), b, h);
   if (cg_attn_on_tiles(a)) {
     cg_attn_tiles_forward(a);
@@ -225,16 +228,17 @@ static void backward_head(cg_attn *a, cg_val b, cg_val h) {
   heads(a, true, 0, packed, b, h, out);
   a->q = in[0], a->key = in[1], a->v = in[2];
   a->dq = out[0], a->dk = out[1], a->dv = out[2];
-  a->d_o = head(a, cg_in(a->k, 0), a->H * a->d, b, h, 0);
+  a->d_o = head(a, cg_in(a->k, 0), a->Q, a->H * a->d, b, h, 0);
   a->lse = lse_of(a, cg_in(a->k, 1), b, h);
   if (cg_attn_on_tiles(a)) {
     cg_attn_tiles_backward(a);
     return;
   }
-  if (block_rows(a) < a->N) {
-    clear(a, a->dk);
-    clear(a, a->dv);
+  if (block_rows(a) < a->Q) { /* dk and dv are sums over blocks of queries */
+    clear(a, a->dk, 0);
+    clear(a, a->dv, 0);
   }
+  if (a->Q < a->N) clear(a, a->dq, a->Q);
   blocks(a, backward_block);
 }
 

@@ -476,7 +476,7 @@ static void product_to_tokens(work *w, form a, form b, cg_val to) {
 }
 
 bool cg_attn_on_tiles(const cg_attn *a) {
-  return a->c->target->f32_tiles && a->c->W == STRIP && a->N >= STEP && a->N <= 256 && a->d % STRIP == 0 && a->d <= 128;
+  return a->c->target->f32_tiles && a->c->W == STRIP && a->Q == a->N && a->N >= STEP && a->N <= 256 && a->d % STRIP == 0 && a->d <= 128;
 }
 
 static work begin(cg_attn *a) {

@@ -71,14 +71,15 @@ void tt_eval_layernorm_grad(tt_eval_ctx *c) {
 /* Heads addressed in place: element i of token n of head h of batch b is base[part] + (b * N + n) * row + h * d + i. */
 typedef struct heads {
   double *part[3]; /* q, k, v */
-  int64_t B, N, H, d, row;
+  int64_t B, N, Q, H, d, row; /* Q: tokens that ask, the first ones */
 } heads;
 
 static heads view_heads(const tt_eval_ctx *c, const tt_tensor *t, int n) {
   const tt_type *type = &t[0].type;
-  heads v = {.B = type->dim[0], .N = type->dim[1], .H = tt_eval_int(c, TT_A_HEADS), .row = type->dim[2]};
+  heads v = {.B = type->dim[0], .N = type->dim[1], .Q = tt_eval_int(c, TT_A_QUERIES), .H = tt_eval_int(c, TT_A_HEADS), .row = type->dim[2]};
   int64_t width = n == 1 ? v.row / 3 : v.row;
   v.d = width / v.H;
+  if (v.Q == 0) v.Q = v.N;
   for (int i = 0; i < 3; i++) v.part[i] = n == 1 ? t[0].d + i * width : t[i].d;
   return v;
 }
@@ -102,11 +103,11 @@ void tt_eval_attention(tt_eval_ctx *c) {
   double scale = tt_eval_float(c, TT_A_SCALE), *score = TT_NEW_N(c->arena, double, v.N);
   for (int64_t bh = 0; bh < v.B * v.H; bh++) {
     int64_t b = bh / v.H, h = bh % v.H;
-    for (int64_t i = 0; i < v.N; i++) {
+    for (int64_t i = 0; i < v.Q; i++) {
       const double *q = head_row(&v, 0, b, h, i);
       for (int64_t j = 0; j < v.N; j++) score[j] = scale * dot(q, head_row(&v, 1, b, h, j), v.d);
-      double lse = c->out[1].d[bh * v.N + i] = log_sum_exp(score, v.N);
-      double *o = c->out[0].d + (b * v.N + i) * v.H * v.d + h * v.d;
+      double lse = c->out[1].d[bh * v.Q + i] = log_sum_exp(score, v.N);
+      double *o = c->out[0].d + (b * v.Q + i) * v.H * v.d + h * v.d;
       for (int64_t j = 0; j < v.N; j++) add_scaled(o, exp(score[j] - lse), head_row(&v, 2, b, h, j), v.d);
     }
   }
@@ -114,13 +115,13 @@ void tt_eval_attention(tt_eval_ctx *c) {
 
 /* (do, lse, qkv | q, k, v) -> gradients likewise. P_ij = exp(scale q_i.k_j - lse_i); dv_j = sum_i P_ij do_i; dP_ij = do_i.v_j;
  * dS_ij = P_ij (dP_ij - D_i), D_i = sum_j P_ij dP_ij; dq_i = scale sum_j dS_ij k_j; dk_j = scale sum_i dS_ij q_i. D_i is do_i.o_i,
- * too, but so the forward's result need not be kept. */
+ * too, but so the forward's result need not be kept. Tokens that do not ask have dq = 0. */
 void tt_eval_attention_grad(tt_eval_ctx *c) {
   heads v = view_heads(c, c->in + 2, c->n_in - 2), g = view_heads(c, c->out, c->n_out);
   double scale = tt_eval_float(c, TT_A_SCALE), *p = TT_NEW_N(c->arena, double, v.N), *dp = TT_NEW_N(c->arena, double, v.N);
-  for (int64_t index = 0; index < v.B * v.H * v.N; index++) { /* in the order of lse [B,H,N] */
-    int64_t b = index / (v.H * v.N), h = index / v.N % v.H, i = index % v.N;
-    int64_t row = (b * v.N + i) * v.H * v.d + h * v.d;
+  for (int64_t index = 0; index < v.B * v.H * v.Q; index++) { /* in the order of lse [B,H,Q] */
+    int64_t b = index / (v.H * v.Q), h = index / v.Q % v.H, i = index % v.Q;
+    int64_t row = (b * v.Q + i) * v.H * v.d + h * v.d;
     const double *d_o = c->in[0].d + row, *q = head_row(&v, 0, b, h, i);
     for (int64_t j = 0; j < v.N; j++) {
       p[j] = exp(scale * dot(q, head_row(&v, 1, b, h, j), v.d) - c->in[1].d[index]);

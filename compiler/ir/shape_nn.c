@@ -122,18 +122,30 @@ static int64_t attention_width(tt_shape_ctx *c, int first, int n) {
   return 0;
 }
 
-/* qkv [B,N,3*H*d] | q, k, v [B,N,H*d] -> o [B,N,H*d], lse [B,H,N] */
+/* How many tokens ask, Q: the first `queries` of N, all where that is absent; 0 after a diagnostic. */
+static int64_t attention_queries(tt_shape_ctx *c, int64_t N) {
+  const tt_attr *queries = tt_shape_attr(c, TT_A_QUERIES);
+  if (!queries) return N;
+  if (queries->as.i >= 1 && queries->as.i <= N) return queries->as.i;
+  tt_shape_fail(c, "attribute 'queries' is %lld, expected 1 to %lld, the number of tokens", (long long)queries->as.i,
+                (long long)N);
+  return 0;
+}
+
+/* qkv [B,N,3*H*d] | q, k, v [B,N,H*d] -> o [B,Q,H*d], lse [B,H,Q] */
 bool tt_shape_attention(tt_shape_ctx *c) {
   if (c->n_in == 2) return tt_shape_fail(c, "attention has 2 inputs, expected packed qkv, or q, k and v");
   int64_t width = attention_width(c, 0, c->n_in);
   TT_TRY(width > 0);
   const tt_type *x = tt_shape_in(c, 0);
-  c->out[0] = tt_type_make(TT_F32, 3, (int64_t[]){x->dim[0], x->dim[1], width});
-  c->out[1] = tt_type_make(TT_F32, 3, (int64_t[]){x->dim[0], tt_shape_int(c, TT_A_HEADS), x->dim[1]});
+  const int64_t queries = attention_queries(c, x->dim[1]);
+  TT_TRY(queries > 0);
+  c->out[0] = tt_type_make(TT_F32, 3, (int64_t[]){x->dim[0], queries, width});
+  c->out[1] = tt_type_make(TT_F32, 3, (int64_t[]){x->dim[0], tt_shape_int(c, TT_A_HEADS), queries});
   return true;
 }
 
-/* do [B,N,H*d], lse [B,H,N], qkv | q, k, v -> dqkv | dq, dk, dv */
+/* do [B,Q,H*d], lse [B,H,Q], qkv | q, k, v -> dqkv | dq, dk, dv */
 bool tt_shape_attention_grad(tt_shape_ctx *c) {
   if (c->n_in == 4)
     return tt_shape_fail(c, "attention_grad has 4 inputs, expected do, lse and packed qkv, or q, k and v");
@@ -141,8 +153,10 @@ bool tt_shape_attention_grad(tt_shape_ctx *c) {
   int64_t width = attention_width(c, 2, n);
   TT_TRY(width > 0);
   const tt_type *x = tt_shape_in(c, 2);
-  const int64_t o_dim[3] = {x->dim[0], x->dim[1], width};
-  const int64_t lse_dim[3] = {x->dim[0], tt_shape_int(c, TT_A_HEADS), x->dim[1]};
+  const int64_t queries = attention_queries(c, x->dim[1]);
+  TT_TRY(queries > 0);
+  const int64_t o_dim[3] = {x->dim[0], queries, width};
+  const int64_t lse_dim[3] = {x->dim[0], tt_shape_int(c, TT_A_HEADS), queries};
   TT_TRY(tt_shape_f32_dims(c, 0, 3, o_dim) && tt_shape_f32_dims(c, 1, 3, lse_dim));
   c->n_out = n;
   for (int i = 0; i < n; i++) c->out[i] = *x;

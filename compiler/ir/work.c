@@ -29,13 +29,13 @@ static tt_work tt_work_conv(const tt_graph *g, tt_node n) {
 
 /* q k^T and p v: each output element sums over N keys twice. */
 static tt_work tt_work_attention(const tt_graph *g, tt_node n) {
-  return (tt_work){.f32 = 2 * out_count(g, n) * (double)tt_typ(g, tt_nod(g, n)->out[0])->dim[1]};
+  return (tt_work){.f32 = 2 * out_count(g, n) * (double)in_type(g, n, 0)->dim[1]};
 }
 
 /* The scores again, and the gradients of p, q, k and v: five products of the size of one of the forward's. */
 static tt_work tt_work_attention_grad(const tt_graph *g, tt_node n) {
-  const tt_type *d_o = in_type(g, n, 0); /* [B, N, H*d] */
-  return (tt_work){.f32 = 5 * (double)tt_type_count(d_o) * (double)d_o->dim[1]};
+  const tt_type *d_o = in_type(g, n, 0); /* [B, Q, H*d] */
+  return (tt_work){.f32 = 5 * (double)tt_type_count(d_o) * (double)in_type(g, n, 2)->dim[1]};
 }
 
 /* Float32 as long as an operand is: lower_mx_mixed will make it a matmul. */

@@ -106,6 +106,15 @@ static void attention_grad_of_packed_operand(void **state) {
   expect_gradient(&(forward){TT_OP_ATTENTION, 1, 2, &qkv, attrs, &d_o}, 0, &gradient);
 }
 
+static void attention_grad_of_first_tokens(void **state) {
+  (void)state;
+  tt_attr attrs[] = {tt_attr_int(TT_A_HEADS, 3), tt_attr_float(TT_A_SCALE, 0.7), tt_attr_int(TT_A_QUERIES, 2)};
+  tt_tensor qkv = draw(DIMS(2, 4, 18)), d_o = draw(DIMS(2, 2, 6)), out[2], gradient;
+  run_op(arena, TT_OP_ATTENTION, 1, &qkv, 3, attrs, out);
+  run_op(arena, TT_OP_ATTENTION_GRAD, 3, (tt_tensor[]){d_o, out[1], qkv}, 3, attrs, &gradient);
+  expect_gradient(&(forward){TT_OP_ATTENTION, 1, 3, &qkv, attrs, &d_o}, 0, &gradient);
+}
+
 static void xent_grad(void **state) {
   (void)state;
   tt_tensor hard = make(arena, TT_I32, DIMS(3), VALUES(0, 4, 2)), soft = draw(DIMS(3, 5)), dlosses = draw(DIMS(3));
@@ -129,7 +138,7 @@ static void slice_grad(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(gelu_grad),      cmocka_unit_test(softmax_grad), cmocka_unit_test(layernorm_grad),
-      cmocka_unit_test(attention_grad), cmocka_unit_test(xent_grad),    cmocka_unit_test(attention_grad_of_packed_operand),
+      cmocka_unit_test(attention_grad), cmocka_unit_test(xent_grad),    cmocka_unit_test(attention_grad_of_packed_operand), cmocka_unit_test(attention_grad_of_first_tokens),
       cmocka_unit_test(slice_grad),
   };
   return cmocka_run_group_tests(tests, setup, teardown);

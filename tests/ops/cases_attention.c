@@ -1,20 +1,22 @@
-/* Attention with packed and separate operands, one block of queries and several. The backward is swept behind its forward, so
+/* Attention with packed and separate operands, one block of queries and several, of all tokens and of the first. The backward is swept behind its forward, so
  * that lse is what they must be. */
 #include "tests/ops/sweep.h"
 
-static void attention(sweep *s, int B, int N, int H, int d, bool packed) {
-  tt_attr a[2] = {tt_attr_int(TT_A_HEADS, H), tt_attr_float(TT_A_SCALE, 0.7)};
-  int n = packed ? 1 : 3;
+static void of_queries(sweep *s, int B, int Q, int N, int H, int d, bool packed) {
+  tt_attr a[] = {tt_attr_int(TT_A_HEADS, H), tt_attr_float(TT_A_SCALE, 0.7), tt_attr_int(TT_A_QUERIES, Q)};
+  int n = packed ? 1 : 3, n_attrs = Q < N ? 3 : 2;
   sweep_begin(s);
   for (int i = 0; i < n; i++) sweep_in(s, sweep_f32(3, B, N, (packed ? 3 : 1) * H * d), -1.5, 1.5);
-  tt_value d_o = sweep_in(s, sweep_f32(3, B, N, H * d), -1, 1);
-  tt_node forward = tt_build(&s->b, TT_OP_ATTENTION, n, s->in, 2, a);
+  tt_value d_o = sweep_in(s, sweep_f32(3, B, Q, H * d), -1, 1);
+  tt_node forward = tt_build(&s->b, TT_OP_ATTENTION, n, s->in, n_attrs, a);
   tt_value in[5] = {d_o, tt_nod(s->b.g, forward)->out[1], s->in[0], s->in[1], s->in[2]};
-  tt_node backward = tt_build(&s->b, TT_OP_ATTENTION_GRAD, 2 + n, in, 2, a);
+  tt_node backward = tt_build(&s->b, TT_OP_ATTENTION_GRAD, 2 + n, in, n_attrs, a);
   for (int i = 0; i < 2; i++) sweep_result(s, tt_nod(s->b.g, forward)->out[i]);
   for (int i = 0; i < n; i++) sweep_result(s, tt_nod(s->b.g, backward)->out[i]);
   sweep_check(s, 2e-5);
 }
+
+static void attention(sweep *s, int B, int N, int H, int d, bool packed) { of_queries(s, B, N, N, H, d, packed); }
 
 void sweep_attention(sweep *s) {
   for (int packed = 0; packed < 2; packed++) {
@@ -22,6 +24,8 @@ void sweep_attention(sweep *s) {
     attention(s, 2, 50, 3, 32, packed);
     attention(s, 1, 17, 2, 20, packed);
     attention(s, 1, 300, 1, 16, packed);
+    of_queries(s, 2, 1, 50, 3, 16, packed);
+    of_queries(s, 1, 270, 300, 1, 16, packed);
   }
   attention(s, 1, 197, 2, 64, true);
   attention(s, 1, 33, 2, 16, true);
