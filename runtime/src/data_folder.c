@@ -1,11 +1,13 @@
 /* folder:DIR: DIR/train/CLASS/x.png and DIR/test/CLASS/x.png (or DIR/val). A class is a subfolder; its label is its place
  * in the alphabet of train's subfolders. Images are taken in the order of their names, so nothing depends on the file
- * system. */
+ * system. Names are listed first; then all threads decode, each image to its place. */
 #include "data.h"
 #include "file.h"
 #include "png.h"
+#include "runtime/include/trt_runtime.h"
 #include <dirent.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -23,24 +25,26 @@ static void free_names(names *of) {
   free(of->list);
 }
 
+static void add_name(names *to, const char *name) {
+  if (to->n == to->capacity) {
+    size_t capacity = to->capacity ? to->capacity * 2 : 64;
+    char **list = trt_alloc(capacity * sizeof *list);
+    if (to->n) memcpy(list, to->list, to->n * sizeof *list);
+    free(to->list);
+    to->list = list;
+    to->capacity = capacity;
+  }
+  char *copy = trt_alloc(strlen(name) + 1);
+  to->list[to->n++] = strcpy(copy, name);
+}
+
 /* The folder's entries, sorted, without hidden ones. */
 static bool list_folder(const char *path, names *out, trt_error *err) {
   *out = (names){0};
   DIR *dir = opendir(path);
   if (!dir) return trt_fail(err, "%s: cannot open this folder; it must hold a subfolder for each class", path);
   for (struct dirent *entry = readdir(dir); entry; entry = readdir(dir)) {
-    if (entry->d_name[0] == '.') continue;
-    if (out->n == out->capacity) {
-      size_t capacity = out->capacity ? out->capacity * 2 : 64;
-      char **list = trt_alloc(capacity * sizeof *list);
-      if (out->n) memcpy(list, out->list, out->n * sizeof *list);
-      free(out->list);
-      out->list = list;
-      out->capacity = capacity;
-    }
-    char *copy = trt_alloc(strlen(entry->d_name) + 1);
-    strcpy(copy, entry->d_name);
-    out->list[out->n++] = copy;
+    if (entry->d_name[0] != '.') add_name(out, entry->d_name);
   }
   closedir(dir);
   if (out->n) qsort(out->list, out->n, sizeof *out->list, by_name);
@@ -57,23 +61,20 @@ static bool ends_in(const char *name, const char *end) {
   return n > m && strcasecmp(name + n - m, end) == 0;
 }
 
-/* Makes room for one more image, twice as much as before when full. */
-static bool grow(trt_images *images, int64_t bytes, int64_t *capacity) {
-  if (images->count < *capacity) return true;
-  *capacity = *capacity ? *capacity * 2 : 1024;
-  uint8_t *pixels = realloc(images->pixels, (size_t)(*capacity * bytes));
-  if (pixels) images->pixels = pixels;
-  int32_t *labels = realloc(images->labels, (size_t)*capacity * sizeof *labels);
-  if (labels) images->labels = labels;
-  return pixels && labels;
-}
+/* ---- images ---- */
 
-static bool add_image(trt_dataset *data, trt_split split, const char *path, int32_t label, int64_t *capacity,
-                      trt_error *err) {
-  const trt_image_shape *s = &data->shape;
-  trt_images *images = &data->split[split];
-  int64_t plane = s->height * s->width, bytes = s->channels * plane;
-  uint8_t *file;
+typedef struct decoding {
+  trt_dataset *data;
+  trt_split split;
+  const names *files;   /* paths, a place each */
+  atomic_size_t failed; /* the first place whose image is unusable; n: none */
+} decoding;
+
+static bool decode(const decoding *d, size_t place, trt_error *err) {
+  const trt_image_shape *s = &d->data->shape;
+  const char *path = d->files->list[place];
+  int64_t plane = s->height * s->width;
+  uint8_t *file, *to = d->data->split[d->split].pixels + (int64_t)place * s->channels * plane;
   uint64_t size;
   trt_png png;
   if (!trt_read_file(path, &file, &size, err)) return false;
@@ -81,40 +82,61 @@ static bool add_image(trt_dataset *data, trt_split split, const char *path, int3
   free(file);
   if (!ok) return false;
   bool spread = png.channels == 1 && s->channels == 3; /* a grey image for a colour model */
-  ok = trt_data_check_size(data, path, spread ? 3 : png.channels, png.height, png.width, err);
-  if (ok && !grow(images, bytes, capacity)) ok = trt_fail(err, "%s: no memory for more images", path);
-  if (ok) {
-    uint8_t *to = images->pixels + images->count * bytes;
-    for (int64_t c = 0; c < s->channels; c++) memcpy(to + c * plane, png.pixels + (spread ? 0 : c * plane), (size_t)plane);
-    images->labels[images->count++] = label;
-  }
+  ok = trt_data_check_size(d->data, path, spread ? 3 : png.channels, png.height, png.width, err);
+  for (int64_t c = 0; ok && c < s->channels; c++)
+    memcpy(to + c * plane, png.pixels + (spread ? 0 : c * plane), (size_t)plane);
   free(png.pixels);
   return ok;
 }
 
-static bool read_class(trt_dataset *data, trt_split split, const char *folder, int32_t label, int64_t *capacity,
-                       trt_error *err) {
-  names files;
+static void decode_one(const trt_kargs *args, int64_t place, uint8_t *scratch) {
+  (void)scratch;
+  decoding *d = args->bufs[0];
+  trt_error err;
+  size_t mine = (size_t)place, first = atomic_load(&d->failed);
+  if (mine > first || decode(d, mine, &err)) return;
+  while (mine < first && !atomic_compare_exchange_weak(&d->failed, &first, mine)) continue;
+}
+
+/* Whichever thread meets it first, the error is that of the first unusable file. */
+static bool decode_all(trt_dataset *data, trt_split split, const char *folder, const names *files, trt_error *err) {
+  trt_images *images = &data->split[split];
+  decoding d = {.data = data, .split = split, .files = files};
+  images->count = (int64_t)files->n;
+  images->pixels = malloc(files->n * (size_t)trt_image_bytes(&data->shape) + 1);
+  if (!images->pixels) return trt_fail(err, "%s: no memory for its %zu images; use fewer", folder, files->n);
+  atomic_init(&d.failed, files->n);
+  void *bufs[] = {&d};
+  trt_kargs args = {bufs, NULL};
+  trt_parallel(&args, decode_one, images->count);
+  size_t failed = atomic_load(&d.failed);
+  return failed == files->n || decode(&d, failed, err);
+}
+
+/* ---- splits ---- */
+
+/* Appends the paths of a class's images. */
+static bool list_class(const char *folder, names *files, trt_error *err) {
+  names found;
   char path[4096];
-  if (!list_folder(folder, &files, err)) return false;
+  if (!list_folder(folder, &found, err)) return false;
   bool ok = true;
-  for (size_t i = 0; ok && i < files.n; i++) {
-    const char *name = files.list[i];
+  for (size_t i = 0; ok && i < found.n; i++) {
+    const char *name = found.list[i];
     ok = trt_join(path, sizeof path, folder, name, err);
-    if (ok && (ends_in(name, ".jpg") || ends_in(name, ".jpeg"))) {
+    if (ok && (ends_in(name, ".jpg") || ends_in(name, ".jpeg")))
       ok = trt_fail(err, "%s: JPEG is not supported in this version; convert the images to PNG", path);
-    } else if (ok && ends_in(name, ".png")) {
-      ok = add_image(data, split, path, label, capacity, err);
-    }
+    else if (ok && ends_in(name, ".png"))
+      add_name(files, path);
   }
-  free_names(&files);
+  free_names(&found);
   return ok;
 }
 
-static bool read_split(trt_dataset *data, trt_split split, const char *folder, const names *classes, trt_error *err) {
+/* Appends what is in each class folder; ends[] of a class is then the number of files up to its last. */
+static bool list_split(const char *folder, const names *classes, names *files, size_t *ends, trt_error *err) {
   names found;
   char path[4096];
-  int64_t capacity = 0;
   if (!list_folder(folder, &found, err)) return false;
   bool ok = true;
   for (size_t i = 0; ok && i < found.n; i++) {
@@ -123,10 +145,22 @@ static bool read_split(trt_dataset *data, trt_split split, const char *folder, c
     char **at = classes->n ? bsearch(&found.list[i], classes->list, classes->n, sizeof *classes->list, by_name) : NULL;
     if (!at)
       ok = trt_fail(err, "%s: there is no such class among the training images; remove or rename it", path);
-    else
-      ok = read_class(data, split, path, (int32_t)(at - classes->list), &capacity, err);
+    else if ((ok = list_class(path, files, err)))
+      ends[at - classes->list] = files->n;
   }
   free_names(&found);
+  return ok;
+}
+
+static bool read_split(trt_dataset *data, trt_split split, const char *folder, const names *classes, trt_error *err) {
+  names files = {0};
+  size_t *ends = trt_alloc(classes->n * sizeof *ends), at = 0;
+  bool ok = list_split(folder, classes, &files, ends, err) && decode_all(data, split, folder, &files, err);
+  int32_t *labels = data->split[split].labels = trt_alloc(files.n * sizeof *labels);
+  for (size_t k = 0; k < classes->n; k++)
+    while (at < ends[k]) labels[at++] = (int32_t)k;
+  free(ends);
+  free_names(&files);
   return ok;
 }
 

@@ -15,7 +15,8 @@ typedef struct reader {
   uint64_t row_bytes;         /* without the filter byte */
   uint8_t palette[256][3];
   int n_palette;
-  uint8_t *rows; /* inflated: height * (1 + row_bytes) */
+  uint8_t *inflated; /* row_bytes zeros, which stand above the first row, then height * (1 + row_bytes) */
+  uint8_t *rows;     /* in there, behind the zeros */
   z_stream stream;
   bool ended; /* the zlib stream is complete */
 } reader;
@@ -47,8 +48,10 @@ static const char *read_header(reader *r, const uint8_t *data, uint32_t n) {
   r->samples = samples[r->colour];
   r->row_bytes = ((uint64_t)width * (uint64_t)(r->samples * r->depth) + 7) / 8;
   uint64_t total = (uint64_t)height * (1 + r->row_bytes);
-  r->rows = malloc(total);
-  if (!r->rows) return "more pixels than memory";
+  r->inflated = malloc(r->row_bytes + total);
+  if (!r->inflated) return "more pixels than memory";
+  memset(r->inflated, 0, r->row_bytes);
+  r->rows = r->inflated + r->row_bytes;
   r->stream.next_out = r->rows;
   r->stream.avail_out = (uInt)total;
   return inflateInit(&r->stream) == Z_OK ? NULL : "no memory for decompression";
@@ -90,25 +93,41 @@ static const char *read_chunks(reader *r, const uint8_t *bytes, uint64_t size) {
   return r->colour == PALETTE && r->n_palette == 0 ? "no palette" : NULL;
 }
 
+/* Of three bytes the one nearest to a + b - c; without branches, which noise in an image would mispredict. */
 static uint8_t paeth(int a, int b, int c) {
-  int p = a + b - c, pa = abs(p - a), pb = abs(p - b), pc = abs(p - c);
-  if (pa <= pb && pa <= pc) return (uint8_t)a;
-  return (uint8_t)(pb <= pc ? b : c);
+  int pa = abs(b - c), pb = abs(a - c), pc = abs(a + b - 2 * c);
+  int other = pb <= pc ? b : c;
+  return (uint8_t)((pa <= pb) & (pa <= pc) ? a : other);
 }
 
-/* Undoes the filters in place: each byte was predicted from the byte a pixel left (a), the one above (b) and above left
- * (c). */
+/* Undoes a row's filter in place: each of its n bytes was predicted from the byte a pixel left (a), the one above (b) and above
+ * left (c). Left of a row are zeros, so that only b is left of the first pixel's predictions. */
+static void unfilter_row(uint8_t *row, const uint8_t *above, uint64_t n, uint64_t step, int kind) {
+  enum { LEFT = 1, ABOVE = 2, MEAN = 3, PAETH = 4 };
+  for (uint64_t i = 0; i < step && i < n; i++) {
+    int b = above[i];
+    row[i] = (uint8_t)(row[i] + (kind == MEAN ? b / 2 : kind == ABOVE || kind == PAETH ? b : 0));
+  }
+  uint8_t *to = row + step;
+  const uint8_t *left = row, *b = above + step, *c = above;
+  int64_t rest = (int64_t)n - (int64_t)step;
+  if (kind == LEFT)
+    for (int64_t i = 0; i < rest; i++) to[i] = (uint8_t)(to[i] + left[i]);
+  else if (kind == ABOVE)
+    for (int64_t i = 0; i < rest; i++) to[i] = (uint8_t)(to[i] + b[i]);
+  else if (kind == MEAN)
+    for (int64_t i = 0; i < rest; i++) to[i] = (uint8_t)(to[i] + (left[i] + b[i]) / 2);
+  else if (kind == PAETH)
+    for (int64_t i = 0; i < rest; i++) to[i] = (uint8_t)(to[i] + paeth(left[i], b[i], c[i]));
+}
+
 static const char *unfilter(reader *r) {
   uint64_t step = (uint64_t)(r->samples * r->depth + 7) / 8, n = r->row_bytes;
-  const uint8_t *above = NULL;
+  const uint8_t *above = r->inflated;
   for (int64_t y = 0; y < r->height; y++) {
     uint8_t *row = r->rows + (uint64_t)y * (1 + n), kind = *row++;
     if (kind > 4) return "an unknown row filter";
-    for (uint64_t i = 0; i < n; i++) {
-      int a = i >= step ? row[i - step] : 0, b = above ? above[i] : 0, c = above && i >= step ? above[i - step] : 0;
-      int predicted[] = {0, a, b, (a + b) / 2, paeth(a, b, c)};
-      row[i] = (uint8_t)(row[i] + predicted[kind]);
-    }
+    unfilter_row(row, above, n, step, kind);
     above = row;
   }
   return NULL;
@@ -123,20 +142,39 @@ static uint8_t sample(const reader *r, const uint8_t *row, int64_t k) {
   return (uint8_t)(r->colour == PALETTE ? value : value * 255 / ((1 << r->depth) - 1));
 }
 
+/* One row to each channel's plane. */
+static void split_row(const reader *r, const uint8_t *row, int64_t channels, int64_t plane, uint8_t *to) {
+  for (int64_t c = 0; c < channels; c++, to += plane) {
+    if (r->depth == 8)
+      for (int64_t x = 0; x < r->width; x++) to[x] = row[x * r->samples + c];
+    else
+      for (int64_t x = 0; x < r->width; x++) to[x] = sample(r, row, x * r->samples + c);
+  }
+}
+
+static const char *look_up_row(const reader *r, const uint8_t *row, int64_t plane, uint8_t *to) {
+  for (int64_t x = 0; x < r->width; x++) {
+    uint8_t index = sample(r, row, x);
+    if (index >= r->n_palette) return "a colour outside the palette";
+    for (int64_t c = 0; c < 3; c++) to[c * plane + x] = r->palette[index][c];
+  }
+  return NULL;
+}
+
 static const char *convert(const reader *r, trt_png *png) {
   int64_t plane = r->width * r->height, channels = r->colour == GREY || r->colour == GREY_ALPHA ? 1 : 3;
   *png = (trt_png){channels, r->height, r->width, malloc((size_t)(plane * channels))};
   if (!png->pixels) return "more pixels than memory";
-  for (int64_t i = 0; i < plane; i++) {
-    const uint8_t *row = r->rows + (uint64_t)(i / r->width) * (1 + r->row_bytes) + 1;
-    int64_t first = i % r->width * r->samples;
-    uint8_t value = sample(r, row, first);
-    if (r->colour == PALETTE && value >= r->n_palette) return "a colour outside the palette";
-    for (int64_t c = 0; c < channels; c++) {
-      png->pixels[c * plane + i] = r->colour == PALETTE ? r->palette[value][c] : sample(r, row, first + c);
-    }
+  const char *wrong = NULL;
+  for (int64_t y = 0; !wrong && y < r->height; y++) {
+    const uint8_t *row = r->rows + (uint64_t)y * (1 + r->row_bytes) + 1;
+    uint8_t *to = png->pixels + y * r->width;
+    if (r->colour == PALETTE)
+      wrong = look_up_row(r, row, plane, to);
+    else
+      split_row(r, row, channels, plane, to);
   }
-  return NULL;
+  return wrong;
 }
 
 bool trt_png_decode(trt_png *png, const uint8_t *bytes, uint64_t size, const char *path, trt_error *err) {
@@ -146,8 +184,8 @@ bool trt_png_decode(trt_png *png, const uint8_t *bytes, uint64_t size, const cha
   const char *wrong = size < 8 || memcmp(bytes, signature, 8) != 0 ? "another signature" : read_chunks(&r, bytes, size);
   if (!wrong) wrong = unfilter(&r);
   if (!wrong) wrong = convert(&r, png);
-  if (r.rows) inflateEnd(&r.stream);
-  free(r.rows);
+  if (r.inflated) inflateEnd(&r.stream);
+  free(r.inflated);
   if (!wrong) return true;
   free(png->pixels);
   *png = (trt_png){0};
