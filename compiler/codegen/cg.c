@@ -255,27 +255,20 @@ int cg_imm_slot(tt_attr_id id) {
   return slot;
 }
 
-static void store_at(cg_ctx *c, cg_val v, cg_type elem, cg_val array, int i) {
-  cg_val index = cg_i64(c, i);
-  LLVMBuildStore(c->state->eb, v, LLVMBuildInBoundsGEP2(c->state->eb, elem, array, &index, 1, ""));
-}
-
 void cg_launch(cg_node *x, const char *suffix, int64_t n_tasks) {
   cg_ctx *c = x->c;
   struct cg_state *s = c->state;
   cg_val fn = find_kernel(c, kernel_key(x, suffix));
   TT_ASSERT(fn != NULL && n_tasks >= 0);
   if (n_tasks == 0) return; /* an empty tensor */
-  int slot = 0;
-  for (int i = 0; i < x->d->n_in; i++) store_at(c, cg_value_address(c, x->d->in[i]), c->ptr, s->bufs, slot++);
-  for (int i = 0; i < x->d->n_out; i++) store_at(c, cg_value_address(c, x->d->out[i]), c->ptr, s->bufs, slot++);
-  cg_val work = cg_i64(c, (int64_t)s->work_offset);
-  store_at(c, LLVMBuildInBoundsGEP2(s->eb, c->i8, s->arena, &work, 1, ""), c->ptr, s->bufs, slot);
+  for (int i = 0; i < x->d->n_in; i++) cg_add_place(c, cg_value_place(c, x->d->in[i]));
+  for (int i = 0; i < x->d->n_out; i++) cg_add_place(c, cg_value_place(c, x->d->out[i]));
+  cg_add_place(c, (cg_place){CG_ARENA, s->work_offset});
+  int64_t imms[CG_MOST_IMMS] = {0};
+  TT_ASSERT(cg_imm_count() <= CG_MOST_IMMS);
   for (int i = 0; i < x->d->n_attrs; i++)
-    if (tt_attrs[x->d->attrs[i].id].imm)
-      store_at(c, cg_i64(c, x->d->attrs[i].as.i), c->i64, s->imms, cg_imm_slot(x->d->attrs[i].id));
-  cg_val args[3] = {s->kargs, fn, cg_i64(c, n_tasks)};
-  LLVMBuildCall2(s->eb, s->parallel_type, s->parallel, args, 3, "");
+    if (tt_attrs[x->d->attrs[i].id].imm) imms[cg_imm_slot(x->d->attrs[i].id)] = x->d->attrs[i].as.i;
+  cg_add_step(c, fn, n_tasks, imms);
   cg_launched launched = {x->n, tt_arena_str(c->arena, suffix)};
   tt_vec_push(&s->launches, launched);
 }

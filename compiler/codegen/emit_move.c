@@ -45,10 +45,9 @@ static void row_major(const tt_type *t, int64_t *stride) {
 }
 
 bool cg_emit_reshape(cg_node *x) {
-  cg_ctx *c = x->c;
   if (cg_same_place(x->g, x->d->in[0], x->d->out[0])) return true;
-  cg_val to = cg_value_address(c, x->d->out[0]), from = cg_value_address(c, x->d->in[0]);
-  LLVMBuildMemMove(c->state->eb, to, TRT_ALIGN, from, TRT_ALIGN, cg_i64(c, (int64_t)tt_type_bytes(cg_in_type(x, 0))));
+  cg_place to = cg_value_place(x->c, x->d->out[0]), from = cg_value_place(x->c, x->d->in[0]);
+  cg_add_move(x->c, to, from, tt_type_bytes(cg_in_type(x, 0)));
   return true;
 }
 

@@ -49,7 +49,6 @@ cg_ctx *cg_open(const cg_target *t, tt_arena *arena, tt_diag *diag) {
   c->llvm = LLVMContextCreate();
   c->module = LLVMModuleCreateWithNameInContext("tetrac", c->llvm);
   c->b = LLVMCreateBuilderInContext(c->llvm);
-  c->state->eb = LLVMCreateBuilderInContext(c->llvm);
   c->state->machine = machine;
   LLVMSetTarget(c->module, t->triple);
   LLVMTargetDataRef layout = LLVMCreateTargetDataLayout(machine);
@@ -62,12 +61,14 @@ cg_ctx *cg_open(const cg_target *t, tt_arena *arena, tt_diag *diag) {
 
 void cg_close(cg_ctx *c) {
   LLVMDisposeBuilder(c->b);
-  LLVMDisposeBuilder(c->state->eb);
   LLVMDisposeModule(c->module);
   LLVMDisposeTargetMachine(c->state->machine);
   LLVMContextDispose(c->llvm);
   tt_vec_free(&c->state->kernels);
   tt_vec_free(&c->state->launches);
+  tt_vec_free(&c->state->steps);
+  tt_vec_free(&c->state->places);
+  tt_vec_free(&c->state->const_bytes);
 }
 
 static bool fail(cg_ctx *c, const char *what, char *message) {

@@ -13,6 +13,22 @@ typedef struct cg_launched {
   const char *kernel; /* the emitter's suffix */
 } cg_launched;
 
+/* Where an operand lies: so many bytes, a multiple of TRT_ALIGN, behind one of these. */
+enum { CG_VARS, CG_ARENA, CG_CONSTS, CG_BASES };
+typedef struct cg_place {
+  unsigned base;
+  uint64_t offset;
+} cg_place;
+
+/* A launch, or a move of `count` bytes where kernel is NULL. */
+enum { CG_MOST_IMMS = 4 };
+typedef struct cg_step {
+  cg_val kernel;
+  int64_t count; /* tasks */
+  size_t n_places;
+  int64_t imms[CG_MOST_IMMS];
+} cg_step;
+
 struct cg_state {
   TT_VEC(cg_cached) kernels;
   cg_val parallel; /* trt_parallel */
@@ -20,9 +36,11 @@ struct cg_state {
   LLVMTargetMachineRef machine;
   /* The entry under construction. */
   const tt_graph *g;
-  LLVMBuilderRef eb;
-  cg_val entry_fn, vars, arena, bufs, imms, kargs;
-  cg_val *consts; /* globals by value, NULL where none yet */
+  TT_VEC(cg_step) steps;
+  TT_VEC(cg_place) places;     /* of all steps; those from `stepped` on, of the next */
+  size_t stepped;
+  TT_VEC(uint8_t) const_bytes; /* constants one after the other */
+  uint64_t *const_at;          /* by value, offset + 1; 0 where not yet there */
   uint64_t work_offset; /* of the workspace in the arena */
   TT_VEC(cg_launched) launches; /* in order */
 };
@@ -40,8 +58,14 @@ bool cg_write(cg_ctx *c, cg_format format, uint8_t **data, size_t *bytes);
 uint64_t cg_plan_bytes(const tt_graph *g);
 /* Where in the arena result r is found after the entry has run. */
 uint64_t cg_result_offset(const tt_graph *g, size_t r);
-/* Where a value lives: a pointer in the entry under construction. */
-cg_val cg_value_address(cg_ctx *c, tt_value v);
+/* Where a value lives. */
+cg_place cg_value_place(cg_ctx *c, tt_value v);
+/* The entry's next step (steps.c): its places, then what is done with them. imms: cg_imm_count() of them, or NULL for zeros. */
+void cg_add_place(cg_ctx *c, cg_place p);
+void cg_add_step(cg_ctx *c, cg_val kernel, int64_t count, const int64_t *imms);
+void cg_add_move(cg_ctx *c, cg_place to, cg_place from, uint64_t bytes);
+/* The body of `void fn(const trt_step *)` that walks the steps. */
+void cg_emit_steps(cg_ctx *c, cg_val fn);
 bool cg_same_place(const tt_graph *g, tt_value a, tt_value b);
 /* Number of IMM attributes, which is the length of trt_kargs.imms, and the place of one. */
 int cg_imm_count(void);
