@@ -10,39 +10,6 @@
 
 enum { OPSET = 20 };
 
-/* Operators that differ in nothing but the name. */
-static const char *const same[TT_OP_COUNT] = {
-    [TT_OP_NEG] = "Neg",
-    [TT_OP_EXP] = "Exp",
-    [TT_OP_LOG] = "Log",
-    [TT_OP_SQRT] = "Sqrt",
-    [TT_OP_RECIPROCAL] = "Reciprocal",
-    [TT_OP_ERF] = "Erf",
-    [TT_OP_TANH] = "Tanh",
-    [TT_OP_SIGMOID] = "Sigmoid",
-    [TT_OP_ABS] = "Abs",
-    [TT_OP_RELU] = "Relu",
-    [TT_OP_FLOOR] = "Floor",
-    [TT_OP_NOT] = "Not",
-    [TT_OP_ISNAN] = "IsNaN",
-    [TT_OP_ADD] = "Add",
-    [TT_OP_SUB] = "Sub",
-    [TT_OP_MUL] = "Mul",
-    [TT_OP_DIV] = "Div",
-    [TT_OP_POW] = "Pow",
-    [TT_OP_MIN] = "Min",
-    [TT_OP_MAX] = "Max",
-    [TT_OP_MOD] = "Mod",
-    [TT_OP_EQUAL] = "Equal",
-    [TT_OP_LESS] = "Less",
-    [TT_OP_GREATER] = "Greater",
-    [TT_OP_AND] = "And",
-    [TT_OP_OR] = "Or",
-    [TT_OP_WHERE] = "Where",
-    [TT_OP_SHAPE_OF] = "Shape",
-    [TT_OP_SOFTMAX] = "Softmax",
-};
-
 typedef struct exporter {
   const tt_graph *g;
   tt_arena *arena;
@@ -82,6 +49,40 @@ static void write_node(exporter *e, tt_node n, const char *domain, const char *o
 static const char *in_name(const exporter *e, tt_node n, int k) { return e->name[tt_nod(e->g, n)->in[k]]; }
 static const char *out_name(const exporter *e, tt_node n, int k) { return e->name[tt_nod(e->g, n)->out[k]]; }
 
+/* All operands and results, under a standard or one of our own names. */
+static void write_all(exporter *e, tt_node n, const char *domain, const char *op) {
+  const tt_node_data *d = tt_nod(e->g, n);
+  const char **in = TT_NEW_N(e->arena, const char *, d->n_in + 1), **out = TT_NEW_N(e->arena, const char *, d->n_out + 1);
+  for (int k = 0; k < d->n_in; k++) in[k] = e->name[d->in[k]];
+  for (int k = 0; k < d->n_out; k++) out[k] = e->name[d->out[k]];
+  write_node(e, n, domain, op, d->n_in, in, d->n_out, out);
+}
+
+/* ---- standard operators ---- */
+
+static void write_plain(exporter *e, tt_node n, const char *op) { write_all(e, n, NULL, op); }
+
+static void write_gelu(exporter *e, tt_node n, const char *op) {
+  write_plain(e, n, op);
+  tt_onnx_write_string(e->w, "approximate", tt_node_int(e->g, n, TT_A_TANH) ? "tanh" : "none");
+}
+
+static void write_cast(exporter *e, tt_node n, const char *op) {
+  write_plain(e, n, op);
+  tt_onnx_write_int(e->w, "to", onnx_dtype_of((tt_dtype)tt_node_int(e->g, n, TT_A_TO)));
+}
+
+static void write_transpose(exporter *e, tt_node n, const char *op) {
+  const tt_attr *perm = tt_node_attr(e->g, n, TT_A_PERM);
+  write_plain(e, n, op);
+  tt_onnx_write_ints(e->w, "perm", perm->as.ints.n, perm->as.ints.v);
+}
+
+static void write_axis(exporter *e, tt_node n, const char *op) {
+  write_plain(e, n, op);
+  tt_onnx_write_int(e->w, "axis", tt_node_int(e->g, n, TT_A_AXIS));
+}
+
 /* One operand, an integer list as second one. */
 static void with_ints(exporter *e, tt_node n, const char *op, tt_attr_id attr) {
   const tt_attr *a = tt_node_attr(e->g, n, attr);
@@ -90,7 +91,9 @@ static void with_ints(exporter *e, tt_node n, const char *op, tt_attr_id attr) {
   write_node(e, n, NULL, op, 2, in, 1, &out);
 }
 
-static void write_slice(exporter *e, tt_node n) {
+static void write_to_shape(exporter *e, tt_node n, const char *op) { with_ints(e, n, op, TT_A_SHAPE); }
+
+static void write_slice(exporter *e, tt_node n, const char *op) {
   const tt_attr *starts = tt_node_attr(e->g, n, TT_A_STARTS), *ends = tt_node_attr(e->g, n, TT_A_ENDS);
   const tt_attr *steps = tt_node_attr(e->g, n, TT_A_STEPS);
   int64_t axes[TT_MAX_RANK] = {0, 1, 2, 3, 4, 5, 6, 7};
@@ -99,7 +102,7 @@ static void write_slice(exporter *e, tt_node n) {
                       ints_tensor(e, "axes", starts->as.ints.n, axes),
                       ints_tensor(e, "steps", steps->as.ints.n, steps->as.ints.v)};
   const char *out = out_name(e, n, 0);
-  write_node(e, n, NULL, "Slice", 5, in, 1, &out);
+  write_node(e, n, NULL, op, 5, in, 1, &out);
 }
 
 static void write_reduce(exporter *e, tt_node n, const char *op) {
@@ -120,19 +123,19 @@ static const char *swapped(exporter *e, tt_node n, tt_value x) {
   return out;
 }
 
-static void write_matmul(exporter *e, tt_node n) {
+static void write_matmul(exporter *e, tt_node n, const char *op) {
   const tt_node_data *d = tt_nod(e->g, n);
   const char *in[] = {e->name[d->in[0]], e->name[d->in[1]]}, *out = out_name(e, n, 0);
   if (tt_node_int(e->g, n, TT_A_TRANS_A)) in[0] = swapped(e, n, d->in[0]);
   if (tt_node_int(e->g, n, TT_A_TRANS_B)) in[1] = swapped(e, n, d->in[1]);
-  write_node(e, n, NULL, "MatMul", 2, in, 1, &out);
+  write_node(e, n, NULL, op, 2, in, 1, &out);
 }
 
-static void write_linear(exporter *e, tt_node n) {
+static void write_linear(exporter *e, tt_node n, const char *op) {
   const tt_node_data *d = tt_nod(e->g, n);
   const char *in[] = {e->name[d->in[0]], e->name[d->in[1]], d->n_in > 2 ? e->name[d->in[2]] : ""}, *out = out_name(e, n, 0);
   if (tt_typ(e->g, d->in[0])->rank == 2) {
-    write_node(e, n, NULL, "Gemm", d->n_in, in, 1, &out);
+    write_node(e, n, NULL, op, d->n_in, in, 1, &out);
     tt_onnx_write_int(e->w, "transB", 1);
     return;
   }
@@ -143,12 +146,12 @@ static void write_linear(exporter *e, tt_node n) {
 }
 
 /* Mean and reciprocal deviation have shape [..,1] there and [rows] here. */
-static void write_layernorm(exporter *e, tt_node n) {
+static void write_layernorm(exporter *e, tt_node n, const char *op) {
   const tt_node_data *d = tt_nod(e->g, n);
   const char *in[] = {in_name(e, n, 0), in_name(e, n, 1), in_name(e, n, 2)}, *out[] = {out_name(e, n, 0), "", ""};
   for (int k = 1; k < 3; k++)
     if (e->uses[d->out[k]]) out[k] = fresh(e, "statistic");
-  write_node(e, n, NULL, "LayerNormalization", 3, in, e->uses[d->out[2]] ? 3 : e->uses[d->out[1]] ? 2 : 1, out);
+  write_node(e, n, NULL, op, 3, in, e->uses[d->out[2]] ? 3 : e->uses[d->out[1]] ? 2 : 1, out);
   tt_onnx_write_int(e->w, "axis", -1);
   tt_onnx_write_float(e->w, "epsilon", tt_node_float(e->g, n, TT_A_EPSILON));
   for (int k = 1; k < 3; k++) {
@@ -159,17 +162,19 @@ static void write_layernorm(exporter *e, tt_node n) {
   }
 }
 
-static void write_conv(exporter *e, tt_node n) {
+static void write_conv(exporter *e, tt_node n, const char *op) {
   static const tt_attr_id lists[] = {TT_A_STRIDES, TT_A_PADS, TT_A_DILATIONS};
   const tt_node_data *d = tt_nod(e->g, n);
   const char *in[] = {in_name(e, n, 0), in_name(e, n, 1), d->n_in > 2 ? in_name(e, n, 2) : ""}, *out = out_name(e, n, 0);
-  write_node(e, n, NULL, "Conv", d->n_in, in, 1, &out);
+  write_node(e, n, NULL, op, d->n_in, in, 1, &out);
   for (int i = 0; i < 3; i++) {
     const tt_attr *a = tt_node_attr(e->g, n, lists[i]);
     if (a) tt_onnx_write_ints(e->w, tt_attrs[lists[i]].name, a->as.ints.n, a->as.ints.v);
   }
   tt_onnx_write_int(e->w, "group", tt_node_int(e->g, n, TT_A_GROUP));
 }
+
+/* ---- our own ---- */
 
 static void write_op_names(exporter *e, const char *name, const tt_attr *a) {
   const char *list = "";
@@ -191,54 +196,72 @@ static void write_attr(exporter *e, const tt_attr *a) {
   }
 }
 
-/* All operands and results, under a standard or one of our own names. */
-static void write_plain(exporter *e, tt_node n, const char *domain, const char *op) {
-  const tt_node_data *d = tt_nod(e->g, n);
-  const char **in = TT_NEW_N(e->arena, const char *, d->n_in + 1), **out = TT_NEW_N(e->arena, const char *, d->n_out + 1);
-  for (int k = 0; k < d->n_in; k++) in[k] = e->name[d->in[k]];
-  for (int k = 0; k < d->n_out; k++) out[k] = e->name[d->out[k]];
-  write_node(e, n, domain, op, d->n_in, in, d->n_out, out);
-}
-
 static void write_tetrac(exporter *e, tt_node n) {
   const tt_node_data *d = tt_nod(e->g, n);
-  write_plain(e, n, "tetrac", tt_ops[d->op].name);
+  write_all(e, n, "tetrac", tt_ops[d->op].name);
   for (int i = 0; i < d->n_attrs; i++) write_attr(e, &d->attrs[i]);
 }
 
+/* What stands for an op: the operator and who writes it. Ops without a row keep their own name. */
+static const struct {
+  const char *name;
+  void (*write)(exporter *e, tt_node n, const char *op);
+} forms[TT_OP_COUNT] = {
+    [TT_OP_NEG] = {"Neg", write_plain},
+    [TT_OP_EXP] = {"Exp", write_plain},
+    [TT_OP_LOG] = {"Log", write_plain},
+    [TT_OP_SQRT] = {"Sqrt", write_plain},
+    [TT_OP_RECIPROCAL] = {"Reciprocal", write_plain},
+    [TT_OP_ERF] = {"Erf", write_plain},
+    [TT_OP_TANH] = {"Tanh", write_plain},
+    [TT_OP_SIGMOID] = {"Sigmoid", write_plain},
+    [TT_OP_ABS] = {"Abs", write_plain},
+    [TT_OP_RELU] = {"Relu", write_plain},
+    [TT_OP_FLOOR] = {"Floor", write_plain},
+    [TT_OP_NOT] = {"Not", write_plain},
+    [TT_OP_ISNAN] = {"IsNaN", write_plain},
+    [TT_OP_ADD] = {"Add", write_plain},
+    [TT_OP_SUB] = {"Sub", write_plain},
+    [TT_OP_MUL] = {"Mul", write_plain},
+    [TT_OP_DIV] = {"Div", write_plain},
+    [TT_OP_POW] = {"Pow", write_plain},
+    [TT_OP_MIN] = {"Min", write_plain},
+    [TT_OP_MAX] = {"Max", write_plain},
+    [TT_OP_MOD] = {"Mod", write_plain},
+    [TT_OP_EQUAL] = {"Equal", write_plain},
+    [TT_OP_LESS] = {"Less", write_plain},
+    [TT_OP_GREATER] = {"Greater", write_plain},
+    [TT_OP_AND] = {"And", write_plain},
+    [TT_OP_OR] = {"Or", write_plain},
+    [TT_OP_WHERE] = {"Where", write_plain},
+    [TT_OP_SHAPE_OF] = {"Shape", write_plain},
+    [TT_OP_SOFTMAX] = {"Softmax", write_plain},
+    [TT_OP_GELU] = {"Gelu", write_gelu},
+    [TT_OP_CAST] = {"Cast", write_cast},
+    [TT_OP_TRANSPOSE] = {"Transpose", write_transpose},
+    [TT_OP_CONCAT] = {"Concat", write_axis},
+    [TT_OP_GATHER] = {"Gather", write_axis},
+    [TT_OP_RESHAPE] = {"Reshape", write_to_shape},
+    [TT_OP_EXPAND] = {"Expand", write_to_shape},
+    [TT_OP_SLICE] = {"Slice", write_slice},
+    [TT_OP_REDUCE_SUM] = {"ReduceSum", write_reduce},
+    [TT_OP_REDUCE_MEAN] = {"ReduceMean", write_reduce},
+    [TT_OP_REDUCE_MAX] = {"ReduceMax", write_reduce},
+    [TT_OP_MATMUL] = {"MatMul", write_matmul},
+    [TT_OP_LINEAR] = {"Gemm", write_linear},
+    [TT_OP_LAYERNORM] = {"LayerNormalization", write_layernorm},
+    [TT_OP_CONV] = {"Conv", write_conv},
+};
+
 static void write_op(exporter *e, tt_node n) {
   const tt_op op = tt_nod(e->g, n)->op;
-  const tt_attr *perm = tt_node_attr(e->g, n, TT_A_PERM);
-  if (same[op]) return write_plain(e, n, NULL, same[op]);
-  switch (op) {
-  case TT_OP_GELU:
-    write_plain(e, n, NULL, "Gelu");
-    return tt_onnx_write_string(e->w, "approximate", tt_node_int(e->g, n, TT_A_TANH) ? "tanh" : "none");
-  case TT_OP_CAST:
-    write_plain(e, n, NULL, "Cast");
-    return tt_onnx_write_int(e->w, "to", onnx_dtype_of((tt_dtype)tt_node_int(e->g, n, TT_A_TO)));
-  case TT_OP_TRANSPOSE:
-    write_plain(e, n, NULL, "Transpose");
-    return tt_onnx_write_ints(e->w, "perm", perm->as.ints.n, perm->as.ints.v);
-  case TT_OP_CONCAT:
-    write_plain(e, n, NULL, "Concat");
-    return tt_onnx_write_int(e->w, "axis", tt_node_int(e->g, n, TT_A_AXIS));
-  case TT_OP_GATHER:
-    write_plain(e, n, NULL, "Gather");
-    return tt_onnx_write_int(e->w, "axis", tt_node_int(e->g, n, TT_A_AXIS));
-  case TT_OP_RESHAPE: return with_ints(e, n, "Reshape", TT_A_SHAPE);
-  case TT_OP_EXPAND: return with_ints(e, n, "Expand", TT_A_SHAPE);
-  case TT_OP_SLICE: return write_slice(e, n);
-  case TT_OP_REDUCE_SUM: return write_reduce(e, n, "ReduceSum");
-  case TT_OP_REDUCE_MEAN: return write_reduce(e, n, "ReduceMean");
-  case TT_OP_REDUCE_MAX: return write_reduce(e, n, "ReduceMax");
-  case TT_OP_MATMUL: return write_matmul(e, n);
-  case TT_OP_LINEAR: return write_linear(e, n);
-  case TT_OP_LAYERNORM: return write_layernorm(e, n);
-  case TT_OP_CONV: return write_conv(e, n);
-  default: return write_tetrac(e, n);
-  }
+  if (forms[op].name)
+    forms[op].write(e, n, forms[op].name);
+  else
+    write_tetrac(e, n);
 }
+
+/* ---- the file ---- */
 
 /* Inputs and results keep their names, everything else gives way. */
 static void name_values(exporter *e) {
