@@ -117,7 +117,7 @@ int tt_cmd_run(int argc, char **argv) {
       {"--case", TT_OPT_STRING, &dir, "DIR", "an ONNX test case: input_K.pb, output_K.pb; prints PASS or FAIL", false},
       {"--recipe", TT_OPT_STRING, &r.recipe, "NAME|FILE", "quantize as this recipe says (default fp32)", false},
       {"--set", TT_OPT_LIST, &r.sets, "KEY=VALUE", "override one key of the recipe", false},
-      {"--batch", TT_OPT_COUNT, &r.batch, "N", "binds an open first dimension", false},
+      {"--batch", TT_OPT_COUNT, &r.batch, "N", "binds an open first dimension (default: as the first input has it)", false},
       {"--target", TT_OPT_STRING, &r.target, "TARGET", "cpu or cpu:FEATURES", false},
   };
   const tt_command cmd = {"run", "MODEL.onnx (--inputs FILE... -o DIR | --case DIR)",
@@ -130,7 +130,10 @@ int tt_cmd_run(int argc, char **argv) {
   int code = parsed == TT_OPTIONS_BAD ? TT_EXIT_USAGE : TT_EXIT_OK;
   if (parsed == TT_OPTIONS_OK) {
     tt_session s;
+    char first[4096];
     r.model = args.data[0];
+    r.like = inputs.count ? inputs.data[0] : NULL;
+    if (dir && count_files(dir, "input") > 0) snprintf(first, sizeof first, "%s/input_0.pb", dir), r.like = first;
     bool ok = prepare(&s, &r);
     if (ok && dir) ok = run_case(&s, &r, dir);
     else if (ok) {

@@ -88,6 +88,16 @@ static bool check_output(tt_session *s, const tt_request *r) {
   return s->diag.errors == 0;
 }
 
+/* What the request, or else its first input, binds an open batch to; 0: nothing does. */
+static bool choose_batch(tt_session *s, const tt_request *r, int64_t *batch) {
+  *batch = r->batch;
+  if (r->batch || !r->like || !tt_onnx_has_open_batch(s->model)) return true;
+  tt_tensor first;
+  TT_TRY(tt_tensor_read(r->like, &first, s->arena, &s->diag));
+  if (first.type.rank && first.type.dim[0] > 0) *batch = first.type.dim[0];
+  return true;
+}
+
 bool tt_session_import(tt_session *s, const tt_request *r) {
   *s = (tt_session){.arena = tt_arena_create()};
   tt_diag_init(&s->diag, stderr);
@@ -96,8 +106,9 @@ bool tt_session_import(tt_session *s, const tt_request *r) {
                              s->arena, &s->diag);
   if (!s->recipe) return false;
   s->model = tt_onnx_load(r->model, s->arena, &s->diag);
-  if (!s->model) return false;
-  s->module = tt_onnx_import(s->model, r->batch, &s->notes, &s->diag);
+  int64_t batch;
+  if (!s->model || !choose_batch(s, r, &batch)) return false;
+  s->module = tt_onnx_import(s->model, batch, &s->notes, &s->diag);
   if (!s->module) return false;
   s->shown = tt_module_find_graph(s->module, "forward");
   TT_ASSERT(s->shown);

@@ -11,7 +11,8 @@ typedef struct tt_request {
   const char *model;  /* path of the ONNX file */
   const char *recipe; /* name or path; NULL: fp32 */
   tt_strings sets;    /* section.key=value */
-  int64_t batch;      /* 0: the model's own, or 128 where it is symbolic */
+  int64_t batch;      /* 0: the model's own; where that is symbolic, that of `like`, or 128 */
+  const char *like;   /* a tensor's file: the first input; NULL: none is known */
   const char *target; /* NULL: cpu */
   const char *after;  /* stop after this pass; NULL: all */
   const char *out;    /* the file to be written, checked before the work; NULL: none */

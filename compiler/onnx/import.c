@@ -159,6 +159,17 @@ static bool bind_dim(importer *im, const Onnx__TensorShapeProto__Dimension *d, s
   return false;
 }
 
+bool tt_onnx_has_open_batch(const tt_onnx_model *model) {
+  const Onnx__GraphProto *g = model->proto->graph;
+  for (size_t i = 0; i < g->n_input; i++) {
+    const Onnx__TypeProto *t = g->input[i]->type;
+    if (!t || t->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE) continue;
+    const Onnx__TensorShapeProto *s = t->tensor_type->shape;
+    if (s && s->n_dim && s->dim[0]->value_case != ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE) return true;
+  }
+  return false;
+}
+
 static bool import_input(importer *im, const Onnx__ValueInfoProto *v) {
   tt_loc loc = {.file = im->model->path};
   const Onnx__TypeProto *t = v->type;

@@ -33,6 +33,13 @@ expect 2 "$tetrac" inspect "$work/m.onnx" --batch -3
 says "at least 1"
 expect 1 "$tetrac" compile "$work/m.onnx" --batch 4 -o "$work"
 says "is a folder"
+# An open batch is as many images as the first input has; --batch is asked for first.
+printf '\223NUMPY\001\000\166\000%-117s\n' "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 1, 28, 28), }" >"$work/x.npy"
+head -c 9408 /dev/zero >>"$work/x.npy"
+expect 0 "$tetrac" run "$work/m.onnx" --inputs "$work/x.npy" -o "$work/y"
+grep -aq "'shape': (3, 10,)" "$work/y/output_0.npy"
+expect 1 "$tetrac" run "$work/m.onnx" --inputs "$work/x.npy" --batch 4 -o "$work/y"
+says "holds f32[3,1,28,28]"
 ln -s m.onnx "$work/link.onnx"
 cp "$work/m.onnx" "$work/kept.onnx"
 expect 1 "$tetrac" compile "$work/m.onnx" --batch 4 -o "$work/link.onnx"
