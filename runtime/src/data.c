@@ -220,14 +220,19 @@ static placement draw_placement(const trt_fill *fill, int64_t sample) {
   return p;
 }
 
+/* Columns [begin, end) of a row have a source, the same ones in every row. */
 static void write_plane(const trt_image_shape *s, const float *table, const uint8_t *from, placement p, float *to) {
-  for (int64_t y = 0; y < s->height; y++) {
-    int64_t sy = y + p.dy;
-    for (int64_t x = 0; x < s->width; x++) {
-      int64_t sx = (p.flip ? s->width - 1 - x : x) + p.dx;
-      bool inside = sy >= 0 && sy < s->height && sx >= 0 && sx < s->width;
-      to[y * s->width + x] = table[inside ? from[sy * s->width + sx] : 0];
-    }
+  int64_t W = s->width, shift = p.flip ? p.dx : -p.dx;
+  int64_t begin = shift > 0 ? shift : 0, end = shift < 0 ? W + shift : W;
+  for (int64_t y = 0; y < s->height; y++, to += W) {
+    int64_t sy = y + p.dy, x = 0, first = sy * W + (p.flip ? W - 1 : 0) + p.dx;
+    bool inside = sy >= 0 && sy < s->height;
+    while (x < (inside ? begin : W)) to[x++] = table[0];
+    if (p.flip)
+      for (; x < end; x++) to[x] = table[from[first - x]];
+    else
+      for (; x < end; x++) to[x] = table[from[first + x]];
+    while (x < W) to[x++] = table[0];
   }
 }
 
