@@ -67,10 +67,12 @@ expect 1 "$tetrac" inspect "$work/m.onnx" --batch 4 --after no_such_pass
 for e in llvm asm obj; do expect 0 "$tetrac" compile "$work/m.onnx" --recipe fp32 --batch 4 --emit $e -o "$work/p.$e"; done
 grep -q 'define' "$work/p.llvm"
 grep -q 'tetrac_program' "$work/p.asm"
-# An executable that was copied without its recipes says so.
-cp "$tetrac" "$work/tetrac"
-expect 1 "$work/tetrac" list recipes
+# An executable that was copied without its recipes says so: it looks beside and above itself, so it must be deep enough to
+# see nothing but this test's folder.
+mkdir -p "$work/a/b"
+cp "$tetrac" "$work/a/b/tetrac"
+expect 1 "$work/a/b/tetrac" list recipes
 says "no recipes are in"
-expect 1 "$work/tetrac" inspect "$work/m.onnx"
+expect 1 "$work/a/b/tetrac" inspect "$work/m.onnx"
 says "no recipes are in"
 echo "PASS commands"
