@@ -1,4 +1,5 @@
-/* Attention's two ways, by vectors (emit_attention.c) and on a unit for tiles of bfloat16 (emit_attention_tiles.c). */
+/* Attention's ways: by vectors in strips of queries (attention_strips.c), by vectors for any shape (emit_attention.c), and on a
+ * unit for tiles of bfloat16 (emit_attention_tiles.c). */
 #ifndef CG_ATTENTION_H
 #define CG_ATTENTION_H
 #include "compiler/codegen/cg.h"
@@ -19,4 +20,58 @@ typedef struct cg_attn {
 bool cg_attn_on_tiles(const cg_attn *a);
 void cg_attn_tiles_forward(cg_attn *a);
 void cg_attn_tiles_backward(cg_attn *a);
+
+/* Whether the shape is for strips; then each head. */
+bool cg_attn_in_strips(const cg_attn *a);
+void cg_attn_strips_forward(cg_attn *a);
+void cg_attn_strips_backward(cg_attn *a);
+
+/* The parts of strips, functions that kernels share (attention_kernels.c). */
+
+/* Calls body for n pieces of one size from `first` on, in a loop where there are several; and for pieces of [0, total) of at
+ * most `most`, their sizes as equal as can be: two sizes, the greater first. */
+typedef void cg_piece_fn(void *u, cg_val first, int64_t size);
+void cg_run_of_pieces(cg_ctx *c, int64_t first, int64_t n, int64_t size, cg_piece_fn *body, void *u);
+void cg_each_piece(cg_ctx *c, int64_t total, int64_t most, cg_piece_fn *body, void *u);
+
+/* Vectors of queries in a strip at most. */
+int cg_strip_vectors(const cg_ctx *c);
+
+/* panel[k][j] = scale from(j, k) for k < d and j < vectors * W; columns past `count` (i64, > 0) repeat the last one. */
+typedef struct cg_strip_turn {
+  cg_val from, count, panel;
+  int64_t row; /* floats between rows of from */
+  int64_t d;
+  int vectors;
+  double scale;
+} cg_strip_turn;
+void cg_strip_turn_rows(cg_ctx *c, const cg_strip_turn *t);
+
+/* s = sum over k < d of a[i][k] panel[k][j], i < N, j < vectors * W, and what becomes of it. */
+typedef enum {
+  CG_SCORES_MAX,   /* out[i][j] = s, column[j] = max(column[j], s) */
+  CG_SCORES_POWER, /* out[i][j] = 2^(s - column[0][j] - column[1][j]), the latter being what rounding left of the former */
+  CG_SCORES_DOT    /* out[i][j] = s, column[j] += s other[i][j] */
+} cg_scores_kind;
+typedef struct cg_scores {
+  cg_scores_kind kind;
+  cg_val a, panel, column, out;
+  cg_val other; /* NULL but for products with it */
+  int64_t N, d, a_row, out_row; /* out_row: other's as well */
+  int vectors;
+} cg_scores;
+void cg_strip_scores(cg_ctx *c, const cg_scores *s);
+
+/* A matrix [N][d] as a mix reads it: panels of columns, each [N][width]. */
+void cg_mix_pack(cg_ctx *c, cg_val from, int64_t row, int64_t N, int64_t d, cg_val to);
+
+/* out[m][j] (=, +=) factor[m] * sum over k < K of a(m, k) b[k][j], m < M, j < d; b packed, of `b_rows` rows. a(m, k) is at a +
+ * m * a_rs + k * a_cs, one of which is 1. */
+typedef struct cg_mix {
+  cg_val a, b, out;
+  cg_val factor; /* NULL: 1 */
+  int64_t M, K, d, b_rows, a_rs, a_cs, out_row;
+  bool accumulate;
+} cg_mix;
+void cg_strip_mix(cg_ctx *c, const cg_mix *m);
 #endif

@@ -229,6 +229,7 @@ cg_val cg_hmax(cg_ctx *c, cg_val v);
 
 /* Vector math on vf (also f32 scalars); accuracy in ulp stated in math.c. */
 cg_val cg_exp(cg_ctx *c, cg_val x);
+cg_val cg_exp2(cg_ctx *c, cg_val x); /* of finite x <= 127; below 2^-126 perhaps just that */
 cg_val cg_log(cg_ctx *c, cg_val x);
 cg_val cg_erf(cg_ctx *c, cg_val x);
 cg_val cg_tanh(cg_ctx *c, cg_val x);

@@ -218,6 +218,10 @@ static void forward_head(cg_attn *a, cg_val b, cg_val h) {
     cg_attn_tiles_forward(a);
     return;
   }
+  if (cg_attn_in_strips(a)) {
+    cg_attn_strips_forward(a);
+    return;
+  }
   blocks(a, forward_block);
 }
 
@@ -234,11 +238,15 @@ static void backward_head(cg_attn *a, cg_val b, cg_val h) {
     cg_attn_tiles_backward(a);
     return;
   }
+  if (a->Q < a->N) clear(a, a->dq, a->Q);
+  if (cg_attn_in_strips(a)) {
+    cg_attn_strips_backward(a);
+    return;
+  }
   if (block_rows(a) < a->Q) { /* dk and dv are sums over blocks of queries */
     clear(a, a->dk, 0);
     clear(a, a->dv, 0);
   }
-  if (a->Q < a->N) clear(a, a->dq, a->Q);
   blocks(a, backward_block);
 }
 

@@ -51,6 +51,19 @@ cg_val cg_exp(cg_ctx *c, cg_val x) {
   return cg_mul(c, p, power_of_two(c, cg_sub(c, n, half), x));
 }
 
+/* 2^x = 2^n 2^r, n = round(x), |r| <= 1/2; 2^r = 1 + r P(r), within 0.09 * 2^-24 before rounding. */
+cg_val cg_exp2(cg_ctx *c, cg_val x) {
+  static const double P[] = {6.931471880e-01, 2.402265076e-01, 5.550357114e-02, 9.618082557e-03, 1.339086336e-03, 1.545316295e-04};
+  const double magic = 12582912.0;
+  bool scales = c->target->scale_by_power && LLVMTypeOf(x) == c->vf;
+  if (!scales) x = at_least(c, x, -126.0);
+  cg_val shifted = cg_add(c, x, cg_like(c, x, magic)), nf = cg_sub(c, shifted, cg_like(c, x, magic));
+  cg_val r = cg_sub(c, x, nf), p = cg_fma(c, r, horner(c, r, P, 6), cg_like(c, x, 1));
+  if (scales) return c->target->scale_by_power(c, p, nf);
+  cg_val n = cg_sub(c, cg_bits(c, shifted, int_type(c, x)), int_like(c, x, 0x4b400000));
+  return cg_mul(c, p, power_of_two(c, n, x));
+}
+
 /* x = 2^e m, m in [sqrt(1/2), sqrt(2)); log m = f - f^2/2 + f^3 Q(f), f = m - 1. Subnormals are scaled up first. */
 cg_val cg_log(cg_ctx *c, cg_val x) {
   static const double Q[] = {3.333333118e-01,  -2.499999696e-01, 2.000071575e-01,  -1.666780232e-01, 1.424905765e-01,
