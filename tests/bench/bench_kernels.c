@@ -2,7 +2,7 @@
  * interleaved with OpenBLAS's and oneDNN's products where the system has them, and as shares of what the machine's
  * instructions reach in a loop of nothing else.
  *
- *   bench_kernels [threads] [mx|f32|linear|quant|peaks]... [--quick] [--only TEXT] [--target TARGET]
+ *   bench_kernels [threads] [mx|f32|linear|quant|attention|peaks]... [--quick] [--only TEXT] [--target TARGET]
  *                 [--json FILE]
  *
  * Best of several runs; the libraries get the same number of threads. Medians are over the products of DeiT-T and DeiT-S at
@@ -300,6 +300,32 @@ static void bench_quantizers(void) {
   }
 }
 
+/* All heads of a model's layer, of which rows M are those of all its products one below the other; share of multiply-adds. */
+static void bench_attention(const char *name, int batch, int tokens, int heads, bool backward) {
+  enum { HEAD = 64 };
+  op_case t = open_case();
+  tt_attr attrs[2] = {tt_attr_int(TT_A_HEADS, heads), tt_attr_float(TT_A_SCALE, 0.125)};
+  int products = backward ? 5 : 2, n = 0;
+  tt_value in[3];
+  if (backward) {
+    in[n++] = input(&t, tt_type_make(TT_F32, 3, (int64_t[]){batch, tokens, heads * HEAD}));
+    in[n++] = input(&t, tt_type_make(TT_F32, 3, (int64_t[]){batch, heads, tokens}));
+  }
+  in[n++] = input(&t, tt_type_make(TT_F32, 3, (int64_t[]){batch, tokens, 3 * heads * HEAD}));
+  compile(&t, add(&t, backward ? TT_OP_ATTENTION_GRAD : TT_OP_ATTENTION, n, in, 2, attrs));
+  bench_row row = {.kind = "attn", .m = products * batch * heads * tokens, .n = tokens, .k = HEAD};
+  snprintf(row.name, sizeof row.name, "%s.%s", name, backward ? "backward" : "forward");
+  compare(row, &t, NULL, 0, 2.0 * row.m * row.n * row.k, f32_peak());
+}
+
+static void bench_attentions(void) {
+  for (int backward = 0; backward < 2; backward++) {
+    bench_attention("vit_28", 128, 49, 3, backward);
+    bench_attention("deit_t", 32, 197, 3, backward);
+    bench_attention("deit_s", 16, 197, 6, backward);
+  }
+}
+
 /* Best of several runs of `rounds` on every thread, in 1e9 a second. */
 static double measure_peak(cg_peak_kind kind, int64_t rounds, void *data) {
   enum { RUNS = 20 };
@@ -349,6 +375,7 @@ static void measure_peaks(void) {
 static bool run_mode(const char *mode) {
   bool all = strcmp(mode, "all") == 0, known = all || strcmp(mode, "peaks") == 0;
   if (all || strcmp(mode, "quant") == 0) bench_quantizers(), known = true;
+  if (all || strcmp(mode, "attention") == 0) bench_attentions(), known = true;
   if (all || strcmp(mode, "mx") == 0) each_model(products_mx), known = true;
   if (all || strcmp(mode, "linear") == 0) each_model(bench_linear), known = true;
   if (all || strcmp(mode, "f32") == 0) each_model(products_f32), known = true;
@@ -380,7 +407,7 @@ int main(int argc, char **argv) {
   for (int i = 0; i < n; i++) {
     if (run_mode(modes[i])) continue;
     fprintf(stderr,
-            "usage: bench_kernels [threads] [mx|f32|linear|quant|peaks]... [--quick] [--only TEXT] [--target TARGET] "
+            "usage: bench_kernels [threads] [mx|f32|linear|quant|attention|peaks]... [--quick] [--only TEXT] [--target TARGET] "
             "[--rivals openblas|all] [--json FILE]\n");
     return 2;
   }

@@ -7,7 +7,7 @@
 /* A measured time against the libraries' for the same product; times in ms, 0 where there is no such library or nothing to
  * compare. `share`: of the ceiling that `kind` is up against. */
 typedef struct bench_row {
-  const char *kind; /* mx, f32, linear, quant */
+  const char *kind; /* mx, f32, linear, quant, attn */
   char name[48];
   int m, n, k;
   double ours_ms, rival_ms[RIVAL_COUNT], share;
