@@ -250,6 +250,8 @@ typedef struct cg_gemm {
   cg_val m_count;
   cg_val n_count, k_count; /* likewise columns and the reduction (i64, <= N, <= K), or NULL */
   cg_val bias;             /* pointer to N floats added to every row, or NULL */
+  cg_val packed_b;         /* where cg_f32_pack_b put op(B), from this product's first column on, or NULL */
+  int64_t packed_cols;     /* of which so many columns were packed in all */
   double alpha;
   bool accumulate;
 } cg_gemm;

@@ -1,7 +1,8 @@
-/* matmul and linear: float32 products cut into tasks over batch, rows and columns, each one cg_gemm_f32. Weight gradients
- * reduce over all tokens and have few elements: there the reduction is cut as well, since every tile of C would read whole
- * columns of both operands from memory; the parts are summed by a second launch, in order. All cuts follow from shapes, so
- * that no sum depends on how many threads there are. */
+/* matmul and linear: float32 products cut into tasks over batch, rows and columns, each one cg_gemm_f32. Where many rows meet
+ * one B, as in every linear layer, a launch of its own packs B for all tasks. Weight gradients reduce over all tokens and have
+ * few elements: there the reduction is cut as well, since every tile of C would read whole columns of both operands from
+ * memory; the parts are summed by a second launch, in order. All cuts follow from shapes, so that no sum depends on how many
+ * threads there are. */
 #include "compiler/codegen/gemm_f32.h"
 
 /* One product as the emitter sees it: out[b] = op(A[b]) op(B[b]) for b in the broadcast leading dimensions. */
@@ -29,7 +30,10 @@ static cg_val batch_offset(cg_ctx *c, const tt_type *t, const tt_type *out, cg_v
 typedef struct cut {
   cg_tiling t;
   int64_t parts, depth;
+  bool shared_b; /* B is packed once for all tasks; rows are then cut evenly by strips, t.rows being the most that one gets */
 } cut;
+
+enum { STRIP = 12 /* rows that a task has a multiple of */ };
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -76,10 +80,22 @@ static cut cut_of(const cg_ctx *c, const product *p) {
   cg_gemm all = {.M = p->M, .N = p->N, .K = p->K};
   if (p->batch == 1 && p->M * p->N / 1000 * p->K > 30000 && cg_f32_on_tiles(c, &all))
     return (cut){.t = tiles_cut(p->M, p->N), .parts = 1, .depth = p->K};
+  enum { EVEN = 4 /* threads get the same where rows are cut into more */ };
   cut whole = {.parts = 1, .depth = p->K};
   whole.t = p->batch >= 16 ? (cg_tiling){.rows = p->M, .cols = p->N, .n_rows = 1, .n_cols = 1}
-                           : cg_tile_product(p->M, p->N, p->K, 48, 64, 12);
+                           : cg_tile_product(p->M, p->N, p->K, 48, 64, STRIP);
+  if (p->batch > 1 || whole.t.n_rows == 1 || c->target->f32_tiles) return whole;
+  whole.shared_b = true;
+  if (whole.t.n_rows > EVEN) whole.t.n_rows = ceil_div(whole.t.n_rows, EVEN) * EVEN;
+  whole.t.rows = ceil_div(ceil_div(p->M, STRIP), whole.t.n_rows) * STRIP;
   return whole;
+}
+
+/* Where row `row` of the grid of tasks begins. */
+static cg_val first_row(cg_ctx *c, const product *p, const cut *how, cg_val row) {
+  if (!how->shared_b) return cg_mul(c, row, cg_i64(c, how->t.rows));
+  cg_val strips = cg_mul(c, row, cg_i64(c, ceil_div(p->M, STRIP)));
+  return cg_mul(c, cg_div(c, strips, cg_i64(c, how->t.n_rows)), cg_i64(c, STRIP));
 }
 
 /* Small products of a batch share tasks, each worth some 20 us. */
@@ -93,11 +109,14 @@ static void emit_tile(cg_kernel *k, const product *p, const cut *how, cg_val at,
   cg_ctx *c = k->c;
   cg_gemm g = p->gemm;
   cg_tiling t = how->t;
-  cg_val i = cg_mul(c, row, cg_i64(c, t.rows)), j = cg_mul(c, col, cg_i64(c, t.cols));
+  cg_val i = first_row(c, p, how, row), j = cg_mul(c, col, cg_i64(c, t.cols));
   g.M = t.rows;
   g.N = t.cols;
   g.K = how->depth;
-  if (p->M % t.rows) g.m_count = cg_min(c, cg_i64(c, t.rows), cg_sub(c, cg_i64(c, p->M), i));
+  if (how->shared_b)
+    g.m_count = cg_sub(c, cg_min(c, cg_i64(c, p->M), first_row(c, p, how, cg_add(c, row, cg_i64(c, 1)))), i);
+  else if (p->M % t.rows)
+    g.m_count = cg_min(c, cg_i64(c, t.rows), cg_sub(c, cg_i64(c, p->M), i));
   if (p->N % t.cols) g.n_count = cg_min(c, cg_i64(c, t.cols), cg_sub(c, cg_i64(c, p->N), j));
   cg_val a = cg_in(k, 0), b = cg_in(k, 1), out = cg_out(k, 0);
   if (p->batch > 1) {
@@ -112,6 +131,11 @@ static void emit_tile(cg_kernel *k, const product *p, const cut *how, cg_val at,
     b = cg_gep(c, c->f32, b, cg_mul(c, first, cg_i64(c, g.b_rs)));
     out = cg_work(k, 0, (uint64_t)(how->parts * p->M * p->N) * sizeof(float));
     out = cg_gep(c, c->f32, out, cg_mul(c, at, cg_i64(c, p->M * p->N)));
+  }
+  if (how->shared_b) {
+    g.packed_cols = p->N;
+    g.packed_b = cg_work(k, 0, cg_f32_packed_b_bytes(c, &g));
+    g.packed_b = cg_f32_packed_panel(c, &g, j);
   }
   g.a = cg_gep(c, c->f32, a, cg_mul(c, i, cg_i64(c, g.a_rs)));
   g.b = cg_gep(c, c->f32, b, cg_mul(c, j, cg_i64(c, g.b_cs)));
@@ -146,8 +170,27 @@ static void launch_sum(cg_node *x, const product *p, int64_t parts) {
   cg_launch(x, "sum", ceil_div(count, grain));
 }
 
+/* A task packs PANELS panels' columns, all of K deep. */
+static void launch_pack(cg_node *x, const product *p) {
+  enum { PANELS = 2 };
+  int64_t cols = PANELS * 32;
+  cg_kernel *k = cg_kernel_begin(x, "pack");
+  if (k) {
+    cg_ctx *c = k->c;
+    cg_gemm g = p->gemm;
+    g.N = g.packed_cols = p->N, g.K = p->K;
+    g.b = cg_in(k, 1);
+    g.packed_b = cg_work(k, 0, cg_f32_packed_b_bytes(c, &g));
+    cg_range r = cg_task_range(k, p->N, cols);
+    cg_f32_pack_b(c, &g, r.begin, r.end);
+    cg_kernel_end(k);
+  }
+  cg_launch(x, "pack", ceil_div(p->N, cols));
+}
+
 static bool emit_product(cg_node *x, const product *p) {
   cut how = cut_of(x->c, p);
+  if (how.shared_b) launch_pack(x, p);
   cg_tiling t = how.t;
   int64_t tiles = t.n_rows * t.n_cols, grain = batch_grain(p, t), items = p->batch > 1 ? p->batch : how.parts;
   if (how.parts > 1) grain = 1;

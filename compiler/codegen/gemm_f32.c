@@ -1,14 +1,17 @@
 /* Float32 matrix products: C[M,N] = alpha op(A)[M,K] op(B)[K,N], register-tiled with FMA.
  *
- * K is cut into chunks of at most KC. For each chunk and each panel of NR columns of B the panel is packed to [kc][NR] (it
- * stays in L1), then all rows run over it in tiles of MR rows. A is read in place with constant strides where its rows are
- * contiguous along k, packed to [kc][MR] tiles where they are not, and for the last, incomplete tile, which is padded with
- * zeros so that one micro kernel serves. After Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication"
- * (2008), with the loop over rows innermost because the shapes here are tall. */
+ * K is cut into chunks, B into slabs of columns. A slab's chunk is packed to panels of [kc][NR] that stay in L2 together
+ * (or was, by a launch before: cg_f32_pack_b); then each strip of MR rows of A runs over all its panels. The strip, read from
+ * far away but once, is in L1 for all panels but the first, so that A is read in place where its rows are contiguous along k:
+ * packing it would cost more than the pages that its rows lie on. It is packed to [kc][MR] where they are not, and for the
+ * last, incomplete strip, which is padded with zeros so that one micro kernel serves. After Goto and van de Geijn, "Anatomy of
+ * High-Performance Matrix Multiplication" (2008), with A and B in each other's place because the shapes here are tall. */
 #include "compiler/codegen/gemm_f32.h"
 #include <stdio.h>
 
-enum { KC_MAX = 256, NR_MIN = 8, NR_MAX = 32, MR_MAX = 12 }; /* of all targets */
+/* Of all targets. A strip in place may be deeper, and C is touched less often, than where both operands are packed by a task
+ * and have to be in L2 side by side. */
+enum { KC_MAX = 256, KC_IN_PLACE = 384, SLAB = 384, NR_MIN = 8, NR_MAX = 32, MR_MAX = 12 };
 
 typedef struct shape {
   int mr, nr, nv; /* nr = nv vectors of W */
@@ -22,17 +25,21 @@ static shape tile_shape(const cg_ctx *c) {
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-int64_t cg_f32_chunk_length(int64_t K) { return ceil_div(ceil_div(K, ceil_div(K, KC_MAX)), 16) * 16; }
+static int64_t chunk_length(int64_t K, int64_t most) { return ceil_div(ceil_div(K, ceil_div(K, most)), 16) * 16; }
+int64_t cg_f32_chunk_length(int64_t K) { return chunk_length(K, KC_MAX); }
 
 static bool packs_a(const cg_gemm *d) { return d->a_cs != 1; }
+static int64_t chunk_of(const cg_gemm *d) { return chunk_length(d->K, packs_a(d) ? KC_MAX : KC_IN_PLACE); }
 
-/* B that is contiguous along its rows is packed as a whole where that leaves room in L2, row after row, else by panels. */
-static bool packs_whole_b(const cg_gemm *d) { return d->b_cs == 1 && d->N <= 512; }
-static int64_t packed_cols(const cg_gemm *d) { return packs_whole_b(d) ? ceil_div(d->N, NR_MAX) * NR_MAX : NR_MAX; }
+/* Columns of B in panels at a time. */
+static int64_t packed_cols(const cg_gemm *d) {
+  int64_t cols = ceil_div(d->N, NR_MAX) * NR_MAX;
+  return d->packed_b ? 0 : cols < SLAB ? cols : SLAB;
+}
 
-/* Floats from one packed tile or panel of width n to the next: a line more than it holds, so that they do not all start in
+/* Floats from one packed strip or panel of width n to the next: a line more than it holds, so that they do not all start in
  * the same cache set. */
-static int64_t apart(const cg_gemm *d, int64_t n) { return cg_f32_chunk_length(d->K) * n + 16; }
+static int64_t apart(const cg_gemm *d, int64_t n) { return chunk_of(d) * n + 16; }
 
 /* Room for the rows of A that are packed: all of them, or just the incomplete last tile; and an overhanging vector. */
 static uint64_t a_bytes(const cg_gemm *d) {
@@ -212,17 +219,18 @@ static cg_val pack_tail(cg_ctx *c, int width) {
   return s.fn;
 }
 
-/* What the loops over panel and tile share. */
+/* What the loops over slabs, strips and panels share. */
 typedef struct state {
   cg_f32_chunk at;
   cg_ctx *c;
   const cg_gemm *d;
   shape t;
-  cg_val pa, pb;  /* scratch */
-  cg_val whole_m; /* rows in complete tiles */
+  cg_val pa, pb;  /* packed A, and the slab's panels */
+  cg_val whole_m; /* rows in complete strips */
+  cg_val j0, j1;  /* the slab's columns */
 } state;
 
-/* Packs what must be packed of A for this chunk: tiles of [kc][mr]. */
+/* Packs what must be packed of A for this chunk: strips of [kc][mr]. */
 static void emit_pack_a(state *s) {
   cg_ctx *c = s->c;
   const cg_gemm *d = s->d;
@@ -252,17 +260,23 @@ void cg_f32_source(const cg_f32_chunk *s, cg_val j, cg_val out, cg_val *src, cg_
   *src_rs = cg_select(c, first, cg_i64(c, 0), *src_rs);
 }
 
-/* One row tile at row i of the panel at column j. */
-static void emit_tile(state *s, cg_val fn, cg_val a, cg_val i, cg_val rows, cg_val j, cg_val cols) {
+/* `rows` rows from i on, by all panels of the slab. */
+static void emit_strip(state *s, cg_val fn, cg_val a, cg_val i, cg_val rows) {
   cg_ctx *c = s->c;
   const cg_gemm *d = s->d;
-  cg_val out = cg_gep(c, c->f32, d->out, cg_add(c, cg_mul(c, i, cg_i64(c, d->c_rs)), j)), src, src_rs;
+  cg_loop panel;
+  cg_loop_begin(c, &panel, s->j0, s->j1, s->t.nr, 0, NULL);
+  cg_val j = panel.i, cols = cg_min(c, cg_sub(c, s->j1, j), cg_i64(c, s->t.nr)), src, src_rs;
+  cg_val out = cg_gep(c, c->f32, d->out, cg_add(c, cg_mul(c, i, cg_i64(c, d->c_rs)), j));
+  cg_val nth = cg_div(c, cg_sub(c, j, s->j0), cg_i64(c, s->t.nr));
+  cg_val b = cg_gep(c, c->f32, s->pb, cg_mul(c, nth, cg_i64(c, apart(d, s->t.nr))));
   cg_f32_source(&s->at, j, out, &src, &src_rs);
   cg_shared_call(c, fn, U_COUNT,
-                 (cg_val[]){s->at.kc, a, s->pb, out, cg_i64(c, d->c_rs), src, src_rs, cg_f32(c, d->alpha), rows, cols});
+                 (cg_val[]){s->at.kc, a, b, out, cg_i64(c, d->c_rs), src, src_rs, cg_f32(c, d->alpha), rows, cols});
+  cg_loop_end(&panel, NULL);
 }
 
-static void emit_rows(state *s, cg_val j, cg_val cols) {
+static void emit_strips(state *s) {
   cg_ctx *c = s->c;
   const cg_gemm *d = s->d;
   int64_t mr = s->t.mr;
@@ -271,42 +285,66 @@ static void emit_rows(state *s, cg_val j, cg_val cols) {
   if (packs_a(d)) {
     cg_loop_begin(c, &i, cg_i64(c, 0), s->at.m, mr, 0, NULL);
     cg_val a = cg_gep(c, c->f32, s->pa, cg_mul(c, cg_div(c, i.i, cg_i64(c, mr)), cg_i64(c, apart(d, mr))));
-    emit_tile(s, packed, a, i.i, cg_min(c, cg_sub(c, s->at.m, i.i), cg_i64(c, mr)), j, cols);
+    emit_strip(s, packed, a, i.i, cg_min(c, cg_sub(c, s->at.m, i.i), cg_i64(c, mr)));
     cg_loop_end(&i, NULL);
     return;
   }
   if (d->M >= mr) {
     cg_loop_begin(c, &i, cg_i64(c, 0), s->whole_m, mr, 0, NULL);
     cg_val a = cg_gep(c, c->f32, d->a, cg_add(c, cg_mul(c, i.i, cg_i64(c, d->a_rs)), s->at.k0));
-    emit_tile(s, micro_kernel(c, d->a_rs, 1, s->t.nr), a, i.i, cg_i64(c, mr), j, cols);
+    emit_strip(s, micro_kernel(c, d->a_rs, 1, s->t.nr), a, i.i, cg_i64(c, mr));
     cg_loop_end(&i, NULL);
   }
   if (!d->m_count && d->M % mr == 0) return;
   cg_if f;
   cg_if_begin(c, &f, cg_icmp(c, LLVMIntSLT, s->whole_m, s->at.m));
-  emit_tile(s, packed, s->pa, s->whole_m, cg_sub(c, s->at.m, s->whole_m), j, cols);
+  emit_strip(s, packed, s->pa, s->whole_m, cg_sub(c, s->at.m, s->whole_m));
   cg_if_end(&f);
 }
 
-/* Packs `cols` columns of B from column j on. */
-static void emit_pack_b(state *s, cg_val j, cg_val cols) {
-  cg_ctx *c = s->c;
-  const cg_gemm *d = s->d;
-  bool by_rows = d->b_cs == 1;
-  cg_val at = cg_add(c, cg_mul(c, s->at.k0, cg_i64(c, d->b_rs)), cg_mul(c, j, cg_i64(c, d->b_cs)));
-  cg_val args[] = {cg_gep(c, c->f32, d->b, at), cg_i64(c, by_rows ? d->b_rs : d->b_cs), s->at.kc, cols, s->pb,
-                   cg_i64(c, apart(d, s->t.nr))};
-  cg_shared_call(c, by_rows ? pack_rows(c, s->t.nr) : pack_cols(c, s->t.nr), P_COUNT, args);
+/* Packs columns [j0, j1) of B, kc deep from k0 on. */
+static void pack_panels(cg_ctx *c, const cg_gemm *d, cg_val k0, cg_val kc, cg_val j0, cg_val j1, cg_val to) {
+  shape t = tile_shape(c);
+  cg_val from = cg_gep(c, c->f32, d->b, cg_mul(c, k0, cg_i64(c, d->b_rs))), step = cg_i64(c, apart(d, t.nr));
+  if (d->b_cs == 1) {
+    cg_val args[] = {cg_gep(c, c->f32, from, j0), cg_i64(c, d->b_rs), kc, cg_sub(c, j1, j0), to, step};
+    cg_shared_call(c, pack_rows(c, t.nr), P_COUNT, args);
+    return;
+  }
+  cg_loop j;
+  cg_loop_begin(c, &j, j0, j1, t.nr, 1, &to);
+  cg_val cols = cg_min(c, cg_sub(c, j1, j.i), cg_i64(c, t.nr));
+  cg_val args[] = {cg_gep(c, c->f32, from, cg_mul(c, j.i, cg_i64(c, d->b_cs))), cg_i64(c, d->b_cs), kc, cols, j.carry[0], step};
+  cg_shared_call(c, pack_cols(c, t.nr), P_COUNT, args);
+  cg_val next = cg_gep(c, c->f32, j.carry[0], step);
+  cg_loop_end(&j, &next);
 }
 
-static void emit_panel(state s, cg_val j) {
-  cg_ctx *c = s.c;
-  cg_val cols = cg_min(c, cg_sub(c, s.at.n, j), cg_i64(c, s.t.nr));
-  if (packs_whole_b(s.d))
-    s.pb = cg_gep(c, c->f32, s.pb, cg_mul(c, cg_div(c, j, cg_i64(c, s.t.nr)), cg_i64(c, apart(s.d, s.t.nr))));
-  else
-    emit_pack_b(&s, j, cols);
-  emit_rows(&s, j, cols);
+/* Floats of one chunk of all of B in panels. */
+static int64_t packed_chunk(const cg_ctx *c, const cg_gemm *d) {
+  int64_t nr = tile_shape(c).nr;
+  return ceil_div(d->packed_cols, nr) * apart(d, nr);
+}
+
+uint64_t cg_f32_packed_b_bytes(const cg_ctx *c, const cg_gemm *d) {
+  return (uint64_t)(ceil_div(d->K, chunk_of(d)) * packed_chunk(c, d)) * sizeof(float);
+}
+
+static cg_val packed_at(cg_ctx *c, const cg_gemm *d, cg_val k0, cg_val j) {
+  int64_t nr = tile_shape(c).nr;
+  cg_val chunk = cg_mul(c, cg_div(c, k0, cg_i64(c, chunk_of(d))), cg_i64(c, packed_chunk(c, d)));
+  cg_val panel = cg_mul(c, cg_div(c, j, cg_i64(c, nr)), cg_i64(c, apart(d, nr)));
+  return cg_gep(c, c->f32, d->packed_b, cg_add(c, chunk, panel));
+}
+
+cg_val cg_f32_packed_panel(cg_ctx *c, const cg_gemm *d, cg_val j) { return packed_at(c, d, cg_i64(c, 0), j); }
+
+void cg_f32_pack_b(cg_ctx *c, const cg_gemm *d, cg_val j0, cg_val j1) {
+  cg_loop k;
+  cg_loop_begin(c, &k, cg_i64(c, 0), cg_i64(c, d->K), chunk_of(d), 0, NULL);
+  cg_val kc = cg_min(c, cg_sub(c, cg_i64(c, d->K), k.i), cg_i64(c, chunk_of(d)));
+  pack_panels(c, d, k.i, kc, j0, j1, packed_at(c, d, k.i, j0));
+  cg_loop_end(&k, NULL);
 }
 
 static uint64_t b_bytes(const cg_gemm *d) { return (uint64_t)(packed_cols(d) / NR_MIN * apart(d, NR_MIN)) * 4; }
@@ -315,21 +353,24 @@ uint64_t cg_f32_vector_bytes(const cg_gemm *d) { return (b_bytes(d) + a_bytes(d)
 
 void cg_f32_by_vectors(const cg_f32_chunk *at) {
   cg_ctx *c = at->c;
-  state s = {.at = *at, .c = c, .d = at->d, .t = tile_shape(c)};
-  s.pb = at->scratch;
-  s.pa = cg_addr(c, c->i8, s.pb, (int64_t)b_bytes(s.d));
+  const cg_gemm *d = at->d;
+  state s = {.at = *at, .c = c, .d = d, .t = tile_shape(c)};
+  s.pa = cg_addr(c, c->i8, at->scratch, (int64_t)b_bytes(d));
   s.whole_m = cg_sub(c, at->m, LLVMBuildSRem(c->b, at->m, cg_i64(c, s.t.mr), ""));
-  cg_loop panel;
   emit_pack_a(&s);
-  if (packs_whole_b(s.d)) emit_pack_b(&s, cg_i64(c, 0), at->n);
-  cg_loop_begin(c, &panel, cg_i64(c, 0), at->n, s.t.nr, 0, NULL);
-  emit_panel(s, panel.i);
-  cg_loop_end(&panel, NULL);
+  cg_loop slab;
+  cg_loop_begin(c, &slab, cg_i64(c, 0), at->n, SLAB, 0, NULL);
+  s.j0 = slab.i;
+  s.j1 = cg_min(c, at->n, cg_add(c, slab.i, cg_i64(c, SLAB)));
+  s.pb = d->packed_b ? packed_at(c, d, at->k0, s.j0) : at->scratch;
+  if (!d->packed_b) pack_panels(c, d, at->k0, at->kc, s.j0, s.j1, s.pb);
+  emit_strips(&s);
+  cg_loop_end(&slab, NULL);
 }
 
 uint64_t cg_gemm_f32(cg_kernel *k, const cg_gemm *d, uint64_t scratch_at) {
   TT_ASSERT((d->a_rs == 1 || d->a_cs == 1) && (d->b_rs == 1 || d->b_cs == 1) && !(d->accumulate && d->bias));
-  bool tiles = k && cg_f32_on_tiles(k->c, d);
+  bool tiles = k && !d->packed_b && cg_f32_on_tiles(k->c, d);
   uint64_t bytes = cg_f32_vector_bytes(d), tile_bytes = cg_f32_tiles_bytes(d);
   if ((!k || tiles) && tile_bytes > bytes) bytes = tile_bytes;
   if (!k) return bytes;
@@ -339,10 +380,11 @@ uint64_t cg_gemm_f32(cg_kernel *k, const cg_gemm *d, uint64_t scratch_at) {
   at.m = d->m_count ? d->m_count : cg_i64(c, d->M);
   at.n = d->n_count ? d->n_count : cg_i64(c, d->N);
   cg_loop chunk;
+  int64_t length = tiles ? cg_f32_chunk_length(d->K) : chunk_of(d);
   cg_val K = d->k_count ? d->k_count : cg_i64(c, d->K);
-  cg_loop_begin(c, &chunk, cg_i64(c, 0), K, cg_f32_chunk_length(d->K), 0, NULL);
+  cg_loop_begin(c, &chunk, cg_i64(c, 0), K, length, 0, NULL);
   at.k0 = chunk.i;
-  at.kc = cg_min(c, cg_sub(c, K, at.k0), cg_i64(c, cg_f32_chunk_length(d->K)));
+  at.kc = cg_min(c, cg_sub(c, K, at.k0), cg_i64(c, length));
   if (tiles)
     cg_f32_by_tiles(&at);
   else
