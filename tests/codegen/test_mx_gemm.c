@@ -16,8 +16,11 @@ typedef enum {
   SHIFTED,      /* likewise, and the scales of a pair up to 3 apart */
   CLOSE,        /* every pair can share a scale; blocks of zeros among them */
   MOSTLY_CLOSE, /* a few cannot */
+  ONE_FAR,      /* likewise; and one row is outside the fast range */
   OVERFLOWING   /* scales near the top */
 } filling;
+
+enum { FAR_ROW = 60 };
 
 static unsigned scale_for(filling how, uint32_t *r) {
   switch (how) {
@@ -28,7 +31,8 @@ static unsigned scale_for(filling how, uint32_t *r) {
   case SATURATED: return 127;
   case SHIFTED: return 127 - jit_random(r) % 4;
   case CLOSE: return 120 + jit_random(r) % 3;
-  case MOSTLY_CLOSE: return jit_random(r) % 500 ? 120 + jit_random(r) % 2 : 126;
+  case MOSTLY_CLOSE:
+  case ONE_FAR: return jit_random(r) % 500 ? 120 + jit_random(r) % 2 : 126;
   case OVERFLOWING: return 200 + jit_random(r) % 55;
   default: return 120 + jit_random(r) % 12;
   }
@@ -44,6 +48,7 @@ static uint8_t *random_mx(tt_arena *arena, const tt_type *type, filling how, uin
       mx[b * 16 + i / 2] |= (uint8_t)((zero ? code & 8 : code) << 4 * (i & 1));
     }
     scales[b] = (uint8_t)(zero ? 0 : scale_for(how, r));
+    if (how == ONE_FAR && b / nb == FAR_ROW) scales[b] = 1;
   }
   return mx;
 }
@@ -114,7 +119,7 @@ static void test_scales(void **state) {
   static const gemm_case cases[] = {
       {.M = 37, .N = 67, .K = 300, .bias = 1, .first = WIDE, .last = OVERFLOWING},
       {.M = 19, .N = 35, .K = 4500, .first = WIDE, .last = OVERFLOWING},
-      {.M = 110, .N = 67, .K = 1700, .bias = 1, .first = SHIFTED, .last = MOSTLY_CLOSE},
+      {.M = 110, .N = 67, .K = 1700, .bias = 1, .first = SHIFTED, .last = ONE_FAR},
   };
   sweep(cases, sizeof cases / sizeof cases[0]);
 }
