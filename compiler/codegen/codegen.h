@@ -17,7 +17,17 @@ const char *cg_target_cross(const cg_target *t);     /* "aarch64-linux-gnu" wher
 /* Names and one-line descriptions for `tetrac list targets`; NULL-terminated pairs. */
 const char *const *cg_target_list(void);
 
-typedef enum { CG_LLVM, CG_ASM, CG_OBJ } cg_format;
+/* CG_PARTS: objects to be linked, made on all cores; how many and what is in each depends on the program and target alone. */
+typedef enum { CG_LLVM, CG_ASM, CG_OBJ, CG_PARTS } cg_format;
+
+typedef struct cg_file {
+  uint8_t *data;
+  size_t bytes;
+} cg_file;
+typedef struct cg_output {
+  cg_file *files;
+  int n; /* 1 but of CG_PARTS */
+} cg_output;
 
 /* What a trainer needs besides its graphs. */
 typedef struct cg_program {
@@ -34,8 +44,7 @@ typedef struct cg_program {
   uint64_t batch, fingerprint;
 } cg_program;
 /* Emits symbol tetrac_program. LLVM and ASM text declare the image external (it is data, not code). False after diagnostics. */
-bool cg_emit_program(const cg_program *p, const cg_target *t, cg_format format, uint8_t **data, size_t *bytes,
-                     tt_arena *arena, tt_diag *diag);
+bool cg_emit_program(const cg_program *p, const cg_target *t, cg_format format, cg_output *out, tt_arena *arena, tt_diag *diag);
 
 /* One planned graph as an object whose entry is `symbol`, a trt_entry_fn, and the memory that it needs. False after
  * diagnostics. */

@@ -118,5 +118,6 @@ cg_val cg_emit_entry(cg_ctx *c, const tt_graph *g, const char *symbol, uint64_t 
   copy_results(c, true);
   cg_val fn = declare_entry(c, symbol, external);
   cg_emit_steps(c, fn);
+  tt_vec_push(&s->entries, fn);
   return fn;
 }

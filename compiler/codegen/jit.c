@@ -51,7 +51,9 @@ bool cg_compile_object(const tt_graph *g, const cg_target *t, const char *symbol
   cg_ctx *c = cg_open(t, arena, diag);
   if (!c) return false;
   uint64_t work = cg_plan_bytes(g);
-  bool ok = cg_emit_entry(c, g, symbol, work, true) != NULL && cg_write(c, CG_OBJ, &out->data, &out->bytes);
+  cg_output whole = {0};
+  bool ok = cg_emit_entry(c, g, symbol, work, true) != NULL && cg_write(c, CG_OBJ, &whole);
+  if (ok) out->data = whole.files[0].data, out->bytes = whole.files[0].bytes;
   out->scratch_bytes = c->scratch_bytes;
   out->arena_bytes = work + c->work_bytes;
   cg_close(c);

@@ -65,6 +65,7 @@ void cg_close(cg_ctx *c) {
   LLVMDisposeTargetMachine(c->state->machine);
   LLVMContextDispose(c->llvm);
   tt_vec_free(&c->state->kernels);
+  tt_vec_free(&c->state->entries);
   tt_vec_free(&c->state->launches);
   tt_vec_free(&c->state->steps);
   tt_vec_free(&c->state->places);
@@ -77,12 +78,14 @@ static bool fail(cg_ctx *c, const char *what, char *message) {
   return false;
 }
 
-/* Emitters vectorise, block and unroll by themselves, so what is left to LLVM is scalar clean-up. On the three entries of a
- * DeiT-S this takes 1.3 s where default<O2> takes 15 s, most of it spent inlining kernels that are shared on purpose, and a
- * training step is no slower for it. instcombine's check that one round sufficed is for LLVM's own tests. */
+/* Emitters vectorise, block and unroll by themselves, so what is left to LLVM is scalar clean-up: a few seconds for a DeiT-S,
+ * where default<O2> takes ten times as long, most of it spent inlining kernels that are shared on purpose, and a training step
+ * is no slower for it. The code generator reduces the strength of loops by itself; to do it here as well took 1.2 s and changed
+ * next to nothing. instcombine's check that one round sufficed is for LLVM's own tests. Functions of other parts (parts.c) go
+ * first. */
 #define COMBINE "instcombine<no-verify-fixpoint>,"
-static const char *const pipeline = "function(sroa,early-cse<memssa>," COMBINE "simplifycfg,loop-mssa(licm),gvn,"
-                                    "loop(indvars),loop-reduce," COMBINE "simplifycfg),globaldce";
+static const char *const pipeline = "elim-avail-extern,globaldce,function(sroa,early-cse<memssa>," COMBINE "simplifycfg,loop-mssa(licm),gvn,"
+                                    "loop(indvars)," COMBINE "simplifycfg),globaldce";
 
 static bool optimise(cg_ctx *c) {
   LLVMPassBuilderOptionsRef options = LLVMCreatePassBuilderOptions();
@@ -95,16 +98,13 @@ static bool optimise(cg_ctx *c) {
   return false;
 }
 
-bool cg_write(cg_ctx *c, cg_format format, uint8_t **data, size_t *bytes) {
+bool cg_finish(cg_ctx *c, cg_format format, cg_file *out) {
   char *message = NULL;
-  if (LLVMVerifyModule(c->module, LLVMReturnStatusAction, &message)) return fail(c, "verifier", message);
-  LLVMDisposeMessage(message);
-  message = NULL;
   TT_TRY(optimise(c));
   if (format == CG_LLVM) {
     char *text = LLVMPrintModuleToString(c->module);
-    *bytes = strlen(text);
-    *data = tt_arena_copy(c->arena, text, *bytes + 1);
+    out->bytes = strlen(text);
+    out->data = tt_arena_copy(c->arena, text, out->bytes + 1);
     LLVMDisposeMessage(text);
     return true;
   }
@@ -112,8 +112,17 @@ bool cg_write(cg_ctx *c, cg_format format, uint8_t **data, size_t *bytes) {
   LLVMCodeGenFileType type = format == CG_ASM ? LLVMAssemblyFile : LLVMObjectFile;
   if (LLVMTargetMachineEmitToMemoryBuffer(c->state->machine, c->module, type, &message, &buffer))
     return fail(c, "code generator", message);
-  *bytes = LLVMGetBufferSize(buffer);
-  *data = tt_arena_copy(c->arena, LLVMGetBufferStart(buffer), *bytes);
+  out->bytes = LLVMGetBufferSize(buffer);
+  out->data = tt_arena_copy(c->arena, LLVMGetBufferStart(buffer), out->bytes);
   LLVMDisposeMemoryBuffer(buffer);
   return true;
+}
+
+bool cg_write(cg_ctx *c, cg_format format, cg_output *out) {
+  char *message = NULL;
+  if (LLVMVerifyModule(c->module, LLVMReturnStatusAction, &message)) return fail(c, "verifier", message);
+  LLVMDisposeMessage(message);
+  if (format == CG_PARTS) return cg_write_parts(c, out);
+  *out = (cg_output){TT_NEW(c->arena, cg_file), 1};
+  return cg_finish(c, format, out->files);
 }

@@ -104,13 +104,12 @@ bool cg_peak_open(cg_peak *p, cg_peak_kind kind, const cg_target *t, tt_arena *a
   *p = (cg_peak){0};
   cg_ctx *c = cg_open(t, arena, diag);
   if (!c) return false;
-  uint8_t *object;
-  size_t bytes;
+  cg_output object = {0};
   emit_kernel(c, kind);
-  bool ok = cg_write(c, CG_OBJ, &object, &bytes);
+  bool ok = cg_write(c, CG_OBJ, &object);
   p->work = cg_peak_work(c, kind);
   cg_close(c);
-  if (ok) p->fn = (trt_kernel_fn)(uintptr_t)cg_load_symbol(object, bytes, "tetrac_peak", &p->handle, diag);
+  if (ok) p->fn = (trt_kernel_fn)(uintptr_t)cg_load_symbol(object.files[0].data, object.files[0].bytes, "tetrac_peak", &p->handle, diag);
   return p->fn != NULL;
 }
 

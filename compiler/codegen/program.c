@@ -217,7 +217,7 @@ static bool add_entry(cg_ctx *c, fields *entries, const tt_graph *g, uint64_t wo
 }
 
 static cg_val image_global(cg_ctx *c, const cg_program *p, cg_format format) {
-  if (format == CG_OBJ) return constant(c, LLVMConstStringInContext2(c->llvm, (const char *)p->image, p->image_bytes, true), "tetrac_image", TRT_ALIGN);
+  if (format == CG_OBJ || format == CG_PARTS) return constant(c, LLVMConstStringInContext2(c->llvm, (const char *)p->image, p->image_bytes, true), "tetrac_image", TRT_ALIGN);
   return LLVMAddGlobal(c->module, LLVMArrayType2(c->i8, p->image_bytes), "tetrac_image");
 }
 
@@ -265,11 +265,10 @@ static bool emit_all(cg_ctx *c, const cg_program *p, cg_format format) {
   return ok;
 }
 
-bool cg_emit_program(const cg_program *p, const cg_target *t, cg_format format, uint8_t **data, size_t *bytes,
-                     tt_arena *arena, tt_diag *diag) {
+bool cg_emit_program(const cg_program *p, const cg_target *t, cg_format format, cg_output *out, tt_arena *arena, tt_diag *diag) {
   cg_ctx *c = cg_open(t, arena, diag);
   if (!c) return false;
-  bool ok = emit_all(c, p, format) && cg_write(c, format, data, bytes);
+  bool ok = emit_all(c, p, format) && cg_write(c, format, out);
   cg_close(c);
   return ok;
 }

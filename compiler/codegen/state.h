@@ -31,6 +31,7 @@ typedef struct cg_step {
 
 struct cg_state {
   TT_VEC(cg_cached) kernels;
+  TT_VEC(cg_val) entries;
   cg_val parallel; /* trt_parallel */
   cg_type parallel_type, kernel_type, kargs_type;
   LLVMTargetMachineRef machine;
@@ -53,7 +54,10 @@ cg_val cg_emit_entry(cg_ctx *c, const tt_graph *g, const char *symbol, uint64_t 
 /* A kernel of no node, whose operands are reached by cg_operand alone. The builder is left in its body; cg_kernel_end ends it. */
 cg_kernel *cg_kernel_alone(cg_ctx *c, const char *name);
 /* Verifies, optimises and writes the module. False after a diagnostic. */
-bool cg_write(cg_ctx *c, cg_format format, uint8_t **data, size_t *bytes);
+bool cg_write(cg_ctx *c, cg_format format, cg_output *out);
+/* The last two of these, for one file; and for the objects of a program, in child processes (parts.c). */
+bool cg_finish(cg_ctx *c, cg_format format, cg_file *out);
+bool cg_write_parts(cg_ctx *c, cg_output *out);
 /* Bytes of arena before the workspace: the plan's, and room for results whose value lives elsewhere. */
 uint64_t cg_plan_bytes(const tt_graph *g);
 /* Where in the arena result r is found after the entry has run. */

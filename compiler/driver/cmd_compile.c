@@ -18,7 +18,7 @@ static bool emit_kind(const char *emit, cg_format *format, bool *link) {
     const char *name;
     cg_format format;
     bool link;
-  } kinds[] = {{"exe", CG_OBJ, true}, {"obj", CG_OBJ, false}, {"asm", CG_ASM, false}, {"llvm", CG_LLVM, false}};
+  } kinds[] = {{"exe", CG_PARTS, true}, {"obj", CG_OBJ, false}, {"asm", CG_ASM, false}, {"llvm", CG_LLVM, false}};
   for (int i = 0; i < 4; i++) {
     if (strcmp(emit, kinds[i].name) != 0) continue;
     *format = kinds[i].format;
@@ -30,20 +30,22 @@ static bool emit_kind(const char *emit, cg_format *format, bool *link) {
 }
 
 /* An interrupt waits until the linker is done, a second at most, and then finds no temporary files beside the trainer. */
-static bool link_whole(tt_session *s, const cg_target *target, const char *out, const uint8_t *data, size_t bytes) {
+static bool link_whole(tt_session *s, const cg_target *target, const char *out, const cg_output *objects) {
   sigset_t late, before;
   sigemptyset(&late);
   sigaddset(&late, SIGINT);
   sigaddset(&late, SIGTERM);
   sigaddset(&late, SIGHUP);
   sigprocmask(SIG_BLOCK, &late, &before); /* the linker inherits it: a key reaches the whole process group */
-  bool ok = tt_link(data, bytes, target, out, &s->diag);
+  bool ok = tt_link(objects, target, out, &s->diag);
   sigprocmask(SIG_SETMASK, &before, NULL);
   return ok;
 }
 
-static bool write_output(tt_session *s, const cg_target *target, const char *out, bool link, const uint8_t *data, size_t bytes) {
-  if (link) return link_whole(s, target, out, data, bytes);
+static bool write_output(tt_session *s, const cg_target *target, const char *out, bool link, const cg_output *made) {
+  if (link) return link_whole(s, target, out, made);
+  const uint8_t *data = made->files[0].data;
+  size_t bytes = made->files[0].bytes;
   bool piped = strcmp(out, "-") == 0;
   if (piped ? fwrite(data, 1, bytes, stdout) == bytes && fflush(stdout) == 0 : tt_write_file(out, data, bytes)) return true;
   tt_error(&s->diag, (tt_loc){.file = piped ? "standard output" : out}, "cannot write: %s", strerror(errno));
@@ -94,8 +96,7 @@ int tt_cmd_compile(int argc, char **argv) {
   if (parsed == TT_OPTIONS_OK) {
     double start = now();
     tt_session s;
-    uint8_t *data = NULL;
-    size_t bytes = 0;
+    cg_output made = {0};
     r.model = args.data[0];
     r.out = strcmp(out, "-") == 0 ? NULL : out;
     r.program = link;
@@ -103,7 +104,7 @@ int tt_cmd_compile(int argc, char **argv) {
     bool ok = tt_session_open(&s, &r, true);
     if (ok && s.notes && !quiet) fputs(s.notes, stderr);
     if (ok) target = cg_target_find(r.target ? r.target : "cpu", s.arena, &s.diag);
-    ok = ok && target && tt_session_emit(&s, target, format, &data, &bytes) && write_output(&s, target, out, link, data, bytes);
+    ok = ok && target && tt_session_emit(&s, target, format, &made) && write_output(&s, target, out, link, &made);
     if (ok && !quiet) summary(&s, out, cg_target_describe(target), now() - start);
     code = ok ? TT_EXIT_OK : TT_EXIT_ERROR;
     tt_session_close(&s);

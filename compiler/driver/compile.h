@@ -37,9 +37,9 @@ void tt_session_close(tt_session *s);
 bool tt_session_import(tt_session *s, const tt_request *r); /* only reads and imports */
 
 /* Code for the session's train, grad and eval graphs, in arena memory. */
-bool tt_session_emit(tt_session *s, const cg_target *target, cg_format format, uint8_t **data, size_t *bytes);
-/* Links an object for a target with its runtime into a self-contained executable at `path`, atomically. */
-bool tt_link(const uint8_t *object, size_t bytes, const cg_target *target, const char *path, tt_diag *diag);
+bool tt_session_emit(tt_session *s, const cg_target *target, cg_format format, cg_output *out);
+/* Links objects for a target with its runtime into a self-contained executable at `path`, atomically. */
+bool tt_link(const cg_output *objects, const cg_target *target, const char *path, tt_diag *diag);
 
 /* The program's facts as a JSON object (arena memory): shapes, memory plan, multiply-adds by kind, share done in 4 bits. */
 char *tt_info_json(const tt_module *module, const tt_recipe *recipe, tt_arena *arena);

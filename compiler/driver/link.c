@@ -1,4 +1,4 @@
-/* The link step: object + libtetrac_rt.a -> one static executable, by the system's C compiler as linker driver. */
+/* The link step: objects + libtetrac_rt.a -> one static executable, by the system's C compiler as linker driver. */
 #include <errno.h>
 #include <fcntl.h>
 #include <spawn.h>
@@ -51,21 +51,30 @@ static bool has_runtime(const char *runtime, const char *cross, tt_loc loc, tt_d
   return false;
 }
 
-bool tt_link(const uint8_t *object, size_t bytes, const cg_target *target, const char *path, tt_diag *diag) {
+/* The objects as files beside the trainer; `names` has room for one each. */
+static bool write_objects(const cg_output *objects, char **names, const char *path, tt_arena *arena, tt_diag *diag) {
+  for (int i = 0; i < objects->n; i++) names[i] = tt_arena_printf(arena, "%s.tmp%ld.%d.o", path, (long)getpid(), i);
+  for (int i = 0; i < objects->n; i++) {
+    if (tt_write_file(names[i], objects->files[i].data, objects->files[i].bytes)) continue;
+    tt_error(diag, (tt_loc){.file = path}, "cannot write beside it: %s", strerror(errno));
+    return false;
+  }
+  return true;
+}
+
+bool tt_link(const cg_output *objects, const cg_target *target, const char *path, tt_diag *diag) {
   tt_arena *arena = tt_arena_create();
   tt_loc loc = {.file = path};
   const char *cross = cg_target_cross(target), *runtime = tt_runtime_library(arena, cross), *cc = linker(arena, cross);
-  bool ok = has_runtime(runtime, cross, loc, diag);
-  char *obj = tt_arena_printf(arena, "%s.tmp%ld.o", path, (long)getpid());
   char *log = tt_arena_printf(arena, "%s.tmp%ld.log", path, (long)getpid());
   char *exe = tt_arena_printf(arena, "%s.tmp%ld", path, (long)getpid());
-  if (ok && !tt_write_file(obj, object, bytes)) {
-    tt_error(diag, loc, "cannot write beside it: %s", strerror(errno));
-    ok = false;
-  }
+  /* Static, so that the trainer runs where nothing is installed. */
+  char *const before[] = {(char *)cc, "-static", "-o", exe}, *const after[] = {(char *)runtime, "-fopenmp", "-lz", "-lm", NULL};
+  char **argv = TT_NEW_N(arena, char *, objects->n + 9), **names = argv + 4;
+  memcpy(argv, before, sizeof before);
+  bool ok = has_runtime(runtime, cross, loc, diag) && write_objects(objects, names, path, arena, diag);
+  memcpy(names + objects->n, after, sizeof after);
   if (ok) {
-    /* Static, so that the trainer runs where nothing is installed. */
-    char *const argv[] = {(char *)cc, "-static", "-o", exe, obj, (char *)runtime, "-fopenmp", "-lz", "-lm", NULL};
     size_t n = 0;
     ok = run_logged(argv, log);
     char *said = ok ? NULL : tt_read_file(arena, log, &n);
@@ -77,7 +86,7 @@ bool tt_link(const uint8_t *object, size_t bytes, const cg_target *target, const
     tt_error(diag, loc, "cannot write: %s", strerror(errno));
     ok = false;
   }
-  unlink(obj);
+  for (int i = 0; i < objects->n && names[i]; i++) unlink(names[i]);
   unlink(log);
   if (!ok) unlink(exe);
   tt_arena_destroy(arena);

@@ -191,8 +191,8 @@ static void test_program(void **state) {
   tt_arena *arena = tt_arena_create();
   tt_diag diag;
   tt_diag_init(&diag, stderr);
-  uint8_t image[32], *object = NULL;
-  size_t bytes = 0;
+  uint8_t image[32];
+  cg_output out = {0};
   for (int i = 0; i < 32; i++) image[i] = (uint8_t)i;
   trt_patch patch = {.var = 0, .offset = 8, .bytes = 24};
   tt_module *m = small_module();
@@ -201,14 +201,14 @@ static void test_program(void **state) {
   p.defaults.lr = 0.5;
   p.defaults.cosine = 1;
   const cg_target *t = cg_target_find("cpu", arena, &diag);
-  assert_true(cg_emit_program(&p, t, CG_OBJ, &object, &bytes, arena, &diag));
+  assert_true(cg_emit_program(&p, t, CG_OBJ, &out, arena, &diag));
   void *handle = NULL;
-  check_program(cg_load_symbol(object, bytes, "tetrac_program", &handle, &diag));
+  check_program(cg_load_symbol(out.files[0].data, out.files[0].bytes, "tetrac_program", &handle, &diag));
   cg_unload(handle);
   const cg_format texts[] = {CG_LLVM, CG_ASM};
   for (int i = 0; i < 2; i++) {
-    assert_true(cg_emit_program(&p, t, texts[i], &object, &bytes, arena, &diag));
-    assert_non_null(strstr((char *)object, "tetrac_program"));
+    assert_true(cg_emit_program(&p, t, texts[i], &out, arena, &diag));
+    assert_non_null(strstr((char *)out.files[0].data, "tetrac_program"));
   }
   tt_module_destroy(m);
   tt_diag_free(&diag);

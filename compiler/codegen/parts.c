@@ -1,0 +1,185 @@
+/* Machine code for one module on all cores: its functions are dealt out to parts, each of which becomes an object of its own in
+ * a child process, and the linker puts them together.
+ *
+ * Who gets what depends on the module alone, so the objects do not depend on how many cores there were. Processes, because
+ * LLVM's contexts are not to be shared by threads, and a fork is the cheapest copy of one; a crash in there becomes a
+ * diagnostic, and nothing but pipes has to be cleared away. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "compiler/codegen/state.h"
+
+/* Instructions of a part: about half a second. Parts are more than cores mostly are, and few enough not to pay for forks. */
+enum { PART_INSTRUCTIONS = 16384, MOST_PARTS = 16, MOST_WORKERS = 64 };
+
+typedef struct job {
+  cg_val fn;
+  int64_t weight;
+  int order, part;
+} job;
+
+typedef struct plan {
+  job *jobs; /* the functions that have a body */
+  int n_jobs, n_parts;
+} plan;
+
+static bool is_entry(const cg_ctx *c, cg_val fn) {
+  for (size_t i = 0; i < c->state->entries.count; i++)
+    if (c->state->entries.data[i] == fn) return true;
+  return false;
+}
+
+static int64_t weight_of(cg_val fn) {
+  int64_t n = 0;
+  for (LLVMBasicBlockRef b = LLVMGetFirstBasicBlock(fn); b; b = LLVMGetNextBasicBlock(b))
+    for (cg_val i = LLVMGetFirstInstruction(b); i; i = LLVMGetNextInstruction(i)) n++;
+  return n;
+}
+
+static int heaviest_first(const void *a, const void *b) {
+  const job *x = a, *y = b;
+  if (x->weight != y->weight) return x->weight < y->weight ? 1 : -1;
+  return x->order - y->order;
+}
+
+/* Each function, the heaviest first, to the part that has least. Entries go with the tables that only they name, to part 0. */
+static plan deal(cg_ctx *c) {
+  plan p = {.n_parts = 1};
+  for (cg_val fn = LLVMGetFirstFunction(c->module); fn; fn = LLVMGetNextFunction(fn)) p.n_jobs += !LLVMIsDeclaration(fn);
+  p.jobs = TT_NEW_N(c->arena, job, p.n_jobs + 1);
+  int64_t total = 0, load[MOST_PARTS] = {0};
+  int n = 0;
+  for (cg_val fn = LLVMGetFirstFunction(c->module); fn; fn = LLVMGetNextFunction(fn)) {
+    if (LLVMIsDeclaration(fn)) continue;
+    p.jobs[n] = (job){.fn = fn, .weight = weight_of(fn), .order = n};
+    total += p.jobs[n++].weight;
+  }
+  while (p.n_parts < MOST_PARTS && total > p.n_parts * (int64_t)PART_INSTRUCTIONS) p.n_parts++;
+  qsort(p.jobs, (size_t)n, sizeof *p.jobs, heaviest_first);
+  for (int i = 0; i < n; i++) {
+    int best = 0;
+    for (int k = 1; k < p.n_parts && !is_entry(c, p.jobs[i].fn); k++)
+      if (load[k] < load[best]) best = k;
+    p.jobs[i].part = best;
+    load[best] += p.jobs[i].weight;
+  }
+  return p;
+}
+
+/* Leaves a part's functions in the module; the others are declarations that the linker finds in their objects. */
+static void keep_part(cg_ctx *c, const plan *p, int part) {
+  for (int i = 0; i < p->n_jobs; i++) {
+    bool own = p->jobs[i].part == part;
+    LLVMSetLinkage(p->jobs[i].fn, own ? LLVMExternalLinkage : LLVMAvailableExternallyLinkage);
+    LLVMSetVisibility(p->jobs[i].fn, LLVMHiddenVisibility);
+  }
+  cg_val program = part ? LLVMGetNamedGlobal(c->module, "tetrac_program") : NULL;
+  if (program) LLVMDeleteGlobal(program);
+}
+
+typedef struct worker {
+  pid_t pid;
+  int part;
+  TT_VEC(char) said; /* one byte, 1 for an object and 0 for a message, and what it is */
+} worker;
+
+static bool send_all(int fd, const void *data, size_t bytes) {
+  for (const char *p = data; bytes;) {
+    ssize_t n = write(fd, p, bytes);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return false;
+    p += n, bytes -= (size_t)n;
+  }
+  return true;
+}
+
+/* The child's whole life. */
+static _Noreturn void work(cg_ctx *c, const plan *p, int part, int fd) {
+  tt_diag diag;
+  cg_file file = {0};
+  tt_diag_init(&diag, NULL);
+  c->diag = &diag;
+  keep_part(c, p, part);
+  char ok = cg_finish(c, CG_OBJ, &file);
+  bool sent = send_all(fd, &ok, 1) && (ok ? send_all(fd, file.data, file.bytes) : send_all(fd, diag.text, diag.text_len));
+  _exit(sent ? 0 : 1);
+}
+
+static bool start(cg_ctx *c, const plan *p, int part, worker *w, struct pollfd *from) {
+  int ends[2];
+  if (pipe(ends) != 0) return false;
+  *w = (worker){.pid = fork(), .part = part};
+  if (w->pid == 0) {
+    close(ends[0]);
+    work(c, p, part, ends[1]);
+  }
+  close(ends[1]);
+  *from = (struct pollfd){.fd = ends[0], .events = POLLIN};
+  if (w->pid < 0) close(ends[0]);
+  return w->pid > 0;
+}
+
+/* True until the child has closed its end. */
+static bool receive(worker *w, int fd) {
+  enum { CHUNK = 1 << 20 };
+  tt_vec_reserve(&w->said, w->said.count + CHUNK);
+  ssize_t n = read(fd, w->said.data + w->said.count, CHUNK);
+  if (n > 0) w->said.count += (size_t)n;
+  return n > 0 || (n < 0 && errno == EINTR);
+}
+
+static bool finish(cg_ctx *c, worker *w, int fd, cg_file *out) {
+  int status = 0;
+  close(fd);
+  while (waitpid(w->pid, &status, 0) < 0 && errno == EINTR) continue;
+  bool ended = WIFEXITED(status) && WEXITSTATUS(status) == 0 && w->said.count > 0, ok = ended && w->said.data[0];
+  if (ok) *out = (cg_file){tt_arena_copy(c->arena, w->said.data + 1, w->said.count - 1), w->said.count - 1};
+  else if (ended) tt_error(c->diag, (tt_loc){0}, "code generation: %.*s", (int)w->said.count - 1, w->said.data + 1);
+  else if (WIFSIGNALED(status)) tt_error(c->diag, (tt_loc){0}, "code generation was ended by signal %d (out of memory?)", WTERMSIG(status));
+  else tt_error(c->diag, (tt_loc){0}, "code generation stopped before its object was whole");
+  tt_vec_free(&w->said);
+  return ok;
+}
+
+static int cores(void) {
+  cpu_set_t set;
+  int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+  return n < 1 ? 1 : n > MOST_WORKERS ? MOST_WORKERS : n;
+}
+
+/* The pool: `running` workers and their pipes, side by side. After a failure no new ones are started. */
+static bool run_parts(cg_ctx *c, const plan *p, cg_file *out) {
+  worker workers[MOST_WORKERS];
+  struct pollfd from[MOST_WORKERS];
+  int running = 0, next = 0, most = cores();
+  bool ok = true;
+  while (running || (ok && next < p->n_parts)) {
+    while (ok && next < p->n_parts && running < most) {
+      ok = start(c, p, next++, &workers[running], &from[running]);
+      if (!ok) tt_error(c->diag, (tt_loc){0}, "cannot start a process to generate code in: %s", strerror(errno));
+      else running++;
+    }
+    if (running && poll(from, (nfds_t)running, -1) < 0) continue;
+    for (int i = running - 1; i >= 0; i--) {
+      if (!from[i].revents || receive(&workers[i], from[i].fd)) continue;
+      ok &= finish(c, &workers[i], from[i].fd, &out[workers[i].part]);
+      running--;
+      workers[i] = workers[running], from[i] = from[running];
+    }
+  }
+  return ok;
+}
+
+bool cg_write_parts(cg_ctx *c, cg_output *out) {
+  plan p = deal(c);
+  out->n = p.n_parts;
+  out->files = TT_NEW_N(c->arena, cg_file, p.n_parts);
+  if (p.n_parts == 1) return cg_finish(c, CG_OBJ, out->files);
+  return run_parts(c, &p, out->files);
+}
