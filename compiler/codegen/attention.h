@@ -14,6 +14,7 @@ typedef struct cg_attn {
   double scale;
   uint64_t tile_at[2], sums_at, gemm_at; /* scratch */
   cg_val q, key, v, dq, dk, dv, o, d_o, lse; /* this head's first element; o, d_o: H*d between tokens, of which they have Q */
+  cg_val next, next_o;        /* floats from there to the next head's, of q, k, v and of o, d_o */
 } cg_attn;
 
 /* Whether the target and the shape are for tiles; then each head, in a kernel that has called cg_whole_tiles. */
@@ -53,12 +54,19 @@ typedef enum {
   CG_SCORES_POWER, /* out[i][j] = 2^(s - column[0][j] - column[1][j]), the latter being what rounding left of the former */
   CG_SCORES_DOT    /* out[i][j] = s, column[j] += s other[i][j] */
 } cg_scores_kind;
+typedef struct cg_ahead { /* rows that will be read soon, of which row i is asked for beside row i of a */
+  cg_val p;
+  int64_t row;
+} cg_ahead;
+enum { CG_AHEAD = 3 };
 typedef struct cg_scores {
   cg_scores_kind kind;
   cg_val a, panel, column, out;
   cg_val other; /* NULL but for products with it */
   int64_t N, d, a_row, out_row; /* out_row: other's as well */
   int vectors;
+  cg_ahead ahead[CG_AHEAD]; /* as many as have p */
+  int64_t ahead_lines;      /* cache lines of each row */
 } cg_scores;
 void cg_strip_scores(cg_ctx *c, const cg_scores *s);
 

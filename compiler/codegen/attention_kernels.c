@@ -68,16 +68,16 @@ void cg_strip_turn_rows(cg_ctx *c, const cg_strip_turn *t) {
   }
 }
 
-/* A register tile: sums[i][v] += a(i, k) b[k][v] for k < K. */
+/* A register tile: sums[i][v] += a(i, k) b[k][v] for begin <= k < end. */
 typedef struct tile {
   int rows, vectors;
   int64_t a_rs, a_cs, b_row;
 } tile;
 
-static void tile_sums(cg_ctx *c, const tile *t, cg_val a, cg_val b, cg_val K, cg_val *sums) {
+static void tile_sums(cg_ctx *c, const tile *t, cg_val a, cg_val b, cg_val begin, cg_val end, cg_val *sums) {
   int n = t->rows * t->vectors;
   cg_loop l;
-  cg_loop_begin(c, &l, cg_i64(c, 0), K, 1, n, sums);
+  cg_loop_begin(c, &l, begin, end, 1, n, sums);
   cg_val ak = cg_gep(c, c->f32, a, cg_mul(c, l.i, cg_i64(c, t->a_cs)));
   cg_val bk = cg_gep(c, c->f32, b, cg_mul(c, l.i, cg_i64(c, t->b_row))), bv[VECTORS_MAX], next[ACC_MAX];
   for (int v = 0; v < t->vectors; v++) bv[v] = cg_load(c, c->vf, cg_addr(c, c->f32, bk, v * c->W), 4);
@@ -89,7 +89,34 @@ static void tile_sums(cg_ctx *c, const tile *t, cg_val a, cg_val b, cg_val K, cg
   for (int i = 0; i < n; i++) sums[i] = l.carry[i];
 }
 
-enum { S_A, S_PANEL, S_COLUMN, S_OUT, S_OTHER, S_COUNT };
+enum { S_A, S_PANEL, S_COLUMN, S_OUT, S_OTHER, S_AHEAD, S_COUNT = S_AHEAD + CG_AHEAD };
+
+static int ahead_count(const cg_scores *s) {
+  int n = 0;
+  while (n < CG_AHEAD && s->ahead[n].p) n++;
+  return n;
+}
+
+/* The sums of a tile, and a few lines asked for after every few steps: as fast as memory answers, so that they do not keep
+ * those waiting that come from the second-level cache. */
+static void score_sums(cg_ctx *c, const cg_shared *f, const cg_scores *s, const tile *t, cg_val *sums) {
+  cg_val a = cg_shared_arg(f, S_A), panel = cg_shared_arg(f, S_PANEL), d = cg_i64(c, s->d), rows = cg_i64(c, t->rows);
+  if (ahead_count(s) == 0) {
+    tile_sums(c, t, a, panel, cg_i64(c, 0), d, sums);
+    return;
+  }
+  cg_loop l;
+  cg_loop_begin(c, &l, cg_i64(c, 0), rows, 1, t->rows * t->vectors, sums);
+  cg_val end = cg_div(c, cg_mul(c, cg_add(c, l.i, cg_i64(c, 1)), d), rows);
+  for (int n = 0; n < ahead_count(s); n++) {
+    cg_val row = cg_gep(c, c->f32, cg_shared_arg(f, S_AHEAD + n), cg_mul(c, l.i, cg_i64(c, s->ahead[n].row)));
+    for (int64_t j = 0; j < s->ahead_lines; j++) cg_prefetch_l2(c, cg_addr(c, c->f32, row, j * 16));
+  }
+  for (int i = 0; i < t->rows * t->vectors; i++) sums[i] = l.carry[i];
+  tile_sums(c, t, a, panel, cg_div(c, cg_mul(c, l.i, d), rows), end, sums);
+  cg_loop_end(&l, sums);
+  for (int i = 0; i < t->rows * t->vectors; i++) sums[i] = l.carry[i];
+}
 
 /* Column v of a tile of scores leaves the registers. */
 static void store_scores(cg_ctx *c, const cg_shared *f, const cg_scores *s, const tile *t, int v, const cg_val *sums) {
@@ -107,10 +134,13 @@ static void store_scores(cg_ctx *c, const cg_shared *f, const cg_scores *s, cons
 }
 
 static cg_val scores_function(cg_ctx *c, const cg_scores *s, int rows) {
-  char name[96];
-  snprintf(name, sizeof name, "cg.attn.scores%d.%dx%d.%lld.a%lld.o%lld", (int)s->kind, rows, s->vectors, (long long)s->d,
-           (long long)s->a_row, (long long)s->out_row);
-  cg_type types[S_COUNT] = {c->ptr, c->ptr, c->ptr, c->ptr, c->ptr};
+  char name[128];
+  int n = snprintf(name, sizeof name, "cg.attn.scores%d.%dx%d.%lld.a%lld.o%lld.p%lld", (int)s->kind, rows, s->vectors,
+                   (long long)s->d, (long long)s->a_row, (long long)s->out_row, (long long)s->ahead_lines);
+  for (int i = 0; i < ahead_count(s); i++)
+    n += snprintf(name + n, sizeof name - (size_t)n, "_%lld", (long long)s->ahead[i].row);
+  cg_type types[S_COUNT];
+  for (int i = 0; i < S_COUNT; i++) types[i] = c->ptr;
   cg_shared f;
   if (!cg_shared_begin(c, &f, name, S_COUNT, types)) return f.fn;
   tile t = {.rows = rows, .vectors = s->vectors, .a_rs = s->a_row, .a_cs = 1, .b_row = s->vectors * c->W};
@@ -120,7 +150,7 @@ static cg_val scores_function(cg_ctx *c, const cg_scores *s, int rows) {
     cg_val start = s->kind == CG_SCORES_POWER ? cg_neg(c, cg_load(c, c->vf, rest, 4)) : cg_vf(c, 0);
     for (int i = 0; i < rows; i++) sums[i * t.vectors + v] = start;
   }
-  tile_sums(c, &t, cg_shared_arg(&f, S_A), cg_shared_arg(&f, S_PANEL), cg_i64(c, s->d), sums);
+  score_sums(c, &f, s, &t, sums);
   for (int v = 0; v < t.vectors; v++) store_scores(c, &f, s, &t, v, sums);
   cg_shared_end(&f);
   return f.fn;
@@ -135,10 +165,15 @@ static void scores_tile(void *u, cg_val first, int64_t rows) {
   cg_ctx *c = ((scores_walk *)u)->c;
   const cg_scores *s = ((scores_walk *)u)->s;
   cg_val fn = scores_function(c, s, (int)rows), at = cg_mul(c, first, cg_i64(c, s->out_row));
-  cg_val other = s->other ? cg_gep(c, c->f32, s->other, at) : LLVMConstNull(c->ptr);
-  cg_shared_call(c, fn, S_COUNT,
-                 (cg_val[]){cg_gep(c, c->f32, s->a, cg_mul(c, first, cg_i64(c, s->a_row))), s->panel, s->column,
-                            cg_gep(c, c->f32, s->out, at), other});
+  cg_val args[S_COUNT] = {cg_gep(c, c->f32, s->a, cg_mul(c, first, cg_i64(c, s->a_row))), s->panel, s->column,
+                          cg_gep(c, c->f32, s->out, at)};
+  args[S_OTHER] = s->other ? cg_gep(c, c->f32, s->other, at) : LLVMConstNull(c->ptr);
+  for (int i = 0; i < CG_AHEAD; i++) {
+    bool is = i < ahead_count(s);
+    args[S_AHEAD + i] =
+        is ? cg_gep(c, c->f32, s->ahead[i].p, cg_mul(c, first, cg_i64(c, s->ahead[i].row))) : LLVMConstNull(c->ptr);
+  }
+  cg_shared_call(c, fn, S_COUNT, args);
 }
 
 void cg_strip_scores(cg_ctx *c, const cg_scores *s) {
@@ -199,7 +234,7 @@ static cg_val mix_function(cg_ctx *c, const cg_mix *m, int rows, int vectors) {
     for (int v = 0; v < vectors; v += 16 / c->W)
       cg_prefetch_write(c, cg_addr(c, c->f32, cg_shared_arg(&f, M_OUT), i * m->out_row + v * c->W));
   for (int i = 0; i < rows * vectors; i++) sums[i] = cg_vf(c, 0);
-  tile_sums(c, &t, cg_shared_arg(&f, M_A), cg_shared_arg(&f, M_B), cg_shared_arg(&f, M_K), sums);
+  tile_sums(c, &t, cg_shared_arg(&f, M_A), cg_shared_arg(&f, M_B), cg_i64(c, 0), cg_shared_arg(&f, M_K), sums);
   store_mix(c, &f, m, &t, sums);
   cg_shared_end(&f);
   return f.fn;

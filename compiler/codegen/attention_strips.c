@@ -27,6 +27,8 @@ typedef struct strips {
   cg_val panel[2];     /* [d][strip]: q, do */
   cg_val p, ds;        /* [N][ld] */
   cg_val key, v;       /* packed for a mix; backward, v is do, then q, of the block */
+  cg_val ahead;        /* floats into a row, the part of the next head's that this strip asks for */
+  int64_t ahead_lines; /* that many cache lines */
   cg_val fold, lse;    /* [strip]: a strip's maxima, then its sums' reciprocals, or D; backward, log2(e) lse as [2][strip] */
 } strips;
 
@@ -43,21 +45,33 @@ typedef void strip_fn(strips *s, cg_val first, int vectors, int64_t rows);
 typedef struct strip_walk {
   strips *s;
   strip_fn *body;
+  int64_t index, begin; /* of the first strip of the run: its number, its first vector */
 } strip_walk;
 
 static void whole_strip(void *u, cg_val first, int64_t vectors) {
   strip_walk *w = u;
   cg_ctx *c = w->s->c;
+  cg_val number = cg_div(c, cg_sub(c, first, cg_i64(c, w->begin)), cg_i64(c, vectors));
+  w->s->ahead = cg_mul(c, cg_add(c, number, cg_i64(c, w->index)), cg_i64(c, w->s->ahead_lines * 16));
   w->body(w->s, cg_mul(c, first, cg_i64(c, c->W)), (int)vectors, vectors * c->W);
+}
+
+/* The rows of the next head that are as `now`'s of this one: memory answers while this head is computed. */
+static cg_ahead next_rows(strips *s, cg_val now, int64_t row) {
+  cg_val next = row == s->a->row ? s->a->next : s->a->next_o;
+  return (cg_ahead){cg_gep(s->c, s->c->f32, now, cg_add(s->c, next, s->ahead)), row};
 }
 
 /* Strips of n queries, of two neighbouring numbers of vectors; the last one is its own code, as its last vector may not be whole. */
 static void each_strip(strips *s, int64_t n, strip_fn *body) {
   int64_t W = s->c->W, vectors = (n + W - 1) / W, most = cg_strip_vectors(s->c);
   int64_t count = (vectors + most - 1) / most, size = vectors / count, greater = vectors % count;
-  strip_walk w = {s, body};
+  strip_walk w = {s, body, 0, 0};
+  s->ahead_lines = ((s->a->d + 15) / 16 + count - 1) / count;
   cg_run_of_pieces(s->c, 0, greater, size + 1, whole_strip, &w);
-  cg_run_of_pieces(s->c, greater * (size + 1), count - greater - 1, size, whole_strip, &w);
+  w.index = greater, w.begin = greater * (size + 1);
+  cg_run_of_pieces(s->c, w.begin, count - greater - 1, size, whole_strip, &w);
+  s->ahead = cg_i64(s->c, (count - 1) * s->ahead_lines * 16);
   body(s, cg_i64(s->c, (vectors - size) * W), (int)size, n - (vectors - size) * W);
 }
 
@@ -101,7 +115,10 @@ static void forward_strip(strips *s, cg_val first, int vectors, int64_t rows) {
   turn(s, cg_row(c, a->q, first, a->row), a->row, 0, vectors, rows, a->scale * log2_e);
   fill(s, s->fold, vectors, -INFINITY);
   cg_scores scores = {.kind = CG_SCORES_MAX, .a = a->key, .panel = s->panel[0], .out = s->p, .column = s->fold, .N = a->N,
-                      .d = a->d, .a_row = a->row, .out_row = s->ld, .vectors = vectors};
+                      .d = a->d, .a_row = a->row, .out_row = s->ld, .vectors = vectors, .ahead_lines = s->ahead_lines};
+  scores.ahead[0] = next_rows(s, a->q, a->row);
+  scores.ahead[1] = next_rows(s, a->key, a->row);
+  scores.ahead[2] = next_rows(s, a->v, a->row);
   cg_strip_scores(c, &scores);
   exponentiate(s, cg_gep(c, c->f32, a->lse, first), vectors, rows);
   cg_mix o = {.a = s->p, .b = s->v, .out = cg_row(c, a->o, first, a->H * a->d), .factor = s->fold, .M = rows, .K = a->N,
@@ -154,11 +171,16 @@ static void backward_strip(strips *s, cg_val first, int vectors, int64_t rows) {
   turn(s, cg_row(c, a->d_o, query, a->H * a->d), a->H * a->d, 1, vectors, rows, a->scale);
   scale_lse(s, cg_gep(c, c->f32, a->lse, query), vectors, rows);
   cg_scores scores = {.kind = CG_SCORES_POWER, .a = a->key, .panel = s->panel[0], .out = p, .column = s->lse, .N = a->N,
-                      .d = a->d, .a_row = a->row, .out_row = s->ld, .vectors = vectors};
+                      .d = a->d, .a_row = a->row, .out_row = s->ld, .vectors = vectors, .ahead_lines = s->ahead_lines};
+  scores.ahead[0] = next_rows(s, a->q, a->row);
+  scores.ahead[1] = next_rows(s, a->key, a->row);
   cg_strip_scores(c, &scores);
   fill(s, s->fold, vectors, 0);
   scores = (cg_scores){.kind = CG_SCORES_DOT, .a = a->v, .panel = s->panel[1], .out = ds, .column = s->fold, .other = p,
-                       .N = a->N, .d = a->d, .a_row = a->row, .out_row = s->ld, .vectors = vectors};
+                       .N = a->N, .d = a->d, .a_row = a->row, .out_row = s->ld, .vectors = vectors,
+                       .ahead_lines = s->ahead_lines};
+  scores.ahead[0] = next_rows(s, a->v, a->row);
+  scores.ahead[1] = next_rows(s, a->d_o, a->H * a->d);
   cg_strip_scores(c, &scores);
   score_gradient(s, p, ds, vectors);
   cg_mix dq = {.a = ds, .b = s->key, .out = cg_row(c, a->dq, query, a->row), .M = rows, .K = a->N, .d = a->d,

@@ -196,7 +196,11 @@ static void emit_heads(cg_node *x, cg_attn *a, int64_t products, head_fn *body) 
     if (cg_attn_on_tiles(a)) cg_whole_tiles(k);
     cg_loop l;
     cg_loop_begin(c, &l, r.begin, r.end, 1, 0, NULL);
-    body(a, cg_div(c, l.i, cg_i64(c, a->H)), cg_rem(c, l.i, cg_i64(c, a->H)));
+    cg_val h = cg_rem(c, l.i, cg_i64(c, a->H));
+    cg_val last = cg_icmp(c, LLVMIntEQ, h, cg_i64(c, a->H - 1));
+    a->next = cg_select(c, last, cg_i64(c, a->N * a->row - (a->H - 1) * a->d), cg_i64(c, a->d));
+    a->next_o = cg_select(c, last, cg_i64(c, (a->Q * a->H - a->H + 1) * a->d), cg_i64(c, a->d));
+    body(a, cg_div(c, l.i, cg_i64(c, a->H)), h);
     cg_loop_end(&l, NULL);
     cg_kernel_end(k);
   }

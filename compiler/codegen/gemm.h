@@ -27,6 +27,7 @@ cg_val cg_zeros(cg_ctx *c);
 
 /* Asks for the cache line at p, which will be read or written soon. */
 void cg_prefetch(cg_ctx *c, cg_val p);
+void cg_prefetch_l2(cg_ctx *c, cg_val p); /* not so soon */
 void cg_prefetch_write(cg_ctx *c, cg_val p);
 
 /* Transposes n x n (n a power of two) lanes held in n vectors of n lanes. */

@@ -58,13 +58,14 @@ cg_val cg_zeros(cg_ctx *c) {
   return g;
 }
 
-static void prefetch(cg_ctx *c, cg_val p, int write) {
-  cg_val args[4] = {p, cg_i32(c, write), cg_i32(c, 3), cg_i32(c, 1)};
+static void prefetch(cg_ctx *c, cg_val p, int write, int level) {
+  cg_val args[4] = {p, cg_i32(c, write), cg_i32(c, 4 - level), cg_i32(c, 1)};
   cg_call(c, "llvm.prefetch.p0", LLVMVoidTypeInContext(c->llvm), 4, args);
 }
 
-void cg_prefetch(cg_ctx *c, cg_val p) { prefetch(c, p, 0); }
-void cg_prefetch_write(cg_ctx *c, cg_val p) { prefetch(c, p, 1); }
+void cg_prefetch(cg_ctx *c, cg_val p) { prefetch(c, p, 0, 1); }
+void cg_prefetch_l2(cg_ctx *c, cg_val p) { prefetch(c, p, 0, 2); }
+void cg_prefetch_write(cg_ctx *c, cg_val p) { prefetch(c, p, 1, 1); }
 
 /* Stage s exchanges the off-diagonal s x s blocks of every 2s x 2s block. */
 void cg_transpose(cg_ctx *c, cg_val *rows, int n) {
