@@ -76,6 +76,8 @@ struct cg_target {
   /* out[i] = table[index[i]] for the bytes of a vector of vector_bytes, index < 16. NULL: emitters use compares. */
   cg_val (*lookup)(cg_ctx *c, const int8_t *table, cg_val index);
   cg_val (*lookup_or_zero)(cg_ctx *c, const int8_t *table, cg_val index); /* likewise, any index: 0 from 16 on */
+  /* Bits of a where the mask has ones, of b elsewhere (vi), in one instruction. NULL: of three. */
+  cg_val (*choose_bits)(cg_ctx *c, cg_val mask, cg_val a, cg_val b);
   /* out[i] = table[index[i] mod CG_TABLE_FLOATS], a vf by a vi, from registers. NULL: emitters do without tables. */
   cg_val (*pick)(cg_ctx *c, const float *table, cg_val index);
 };
@@ -200,6 +202,7 @@ cg_val cg_neg(cg_ctx *c, cg_val a);
 cg_val cg_and(cg_ctx *c, cg_val a, cg_val b);
 cg_val cg_or(cg_ctx *c, cg_val a, cg_val b);
 cg_val cg_xor(cg_ctx *c, cg_val a, cg_val b);
+cg_val cg_choose_bits(cg_ctx *c, int64_t mask, cg_val a, cg_val b); /* vi: bits of a where mask has ones, else of b */
 cg_val cg_shl(cg_ctx *c, cg_val a, cg_val b);
 cg_val cg_shr(cg_ctx *c, cg_val a, cg_val b);  /* logical */
 cg_val cg_sra(cg_ctx *c, cg_val a, cg_val b);  /* arithmetic */

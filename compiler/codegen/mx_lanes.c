@@ -120,27 +120,28 @@ static bool stochastic_e2m1(cg_ctx *c, tt_qspec q) {
 }
 static bool nearest_e2m1(tt_qspec q) { return q.format == TT_E2M1 && q.rounding == TT_NEAREST; }
 
-/* 2^(127 - scale) to nearest, a quarter of it stochastic: subnormal where the scale is the largest. */
+/* 2^(127 - scale), a half and a quarter of it to nearest; a quarter and an eighth stochastic. Subnormal where the scale is
+ * the largest. */
 cg_mx_scaled cg_mx_scaled_by(cg_ctx *c, tt_qspec q, cg_val scale) {
   cg_mx_scaled s = {.scale = scale};
-  bool quarter = stochastic_e2m1(c, q);
-  if (!quarter && !nearest_e2m1(q)) return s;
-  s.inverse = cg_bits(c, cg_shl(c, cg_sub(c, cg_vi(c, 254), scale), cg_vi(c, 23)), c->vf);
-  if (quarter) s.inverse = cg_mul(c, s.inverse, cg_vf(c, 0.25));
+  bool stochastic = stochastic_e2m1(c, q);
+  if (!stochastic && !nearest_e2m1(q)) return s;
+  cg_val inverse = cg_bits(c, cg_shl(c, cg_sub(c, cg_vi(c, 254), scale), cg_vi(c, 23)), c->vf);
+  s.factor[0] = stochastic ? cg_mul(c, inverse, cg_vf(c, 0.25)) : inverse;
+  for (int i = 1; i < (stochastic ? 2 : 3); i++) s.factor[i] = cg_mul(c, s.factor[i - 1], cg_vf(c, 0.5));
   return s;
 }
 
 static cg_val signed_nibbles(cg_ctx *c, cg_val magnitude, cg_val bits) {
-  cg_val sign = cg_and(c, bits, cg_vi(c, INT64_C(0x80000000)));
-  return cg_or(c, cg_and(c, magnitude, cg_vi(c, 0x7fffffff)), sign);
+  return cg_choose_bits(c, INT64_C(0x80000000), bits, magnitude);
 }
 
 /* With y = |x| / S: the larger of (1 + y) / 8, cut off and not rounded, and y / 4 is a float whose bits count half binades from
  * that of 1/8 on, a multiple of 8, as codes are counted: below y = 1 as in fixed point, above by the float format itself. So
  * these 3 bits and the 22 below are the code and its fraction, of which 16 take part and may carry. */
 static cg_val stochastic_nibbles(cg_ctx *c, tt_qspec q, const cg_mx_scaled *s, cg_val bits, cg_val random) {
-  cg_val x = cg_bits(c, cg_and(c, bits, cg_vi(c, 0x7fffffff)), c->vf), eighth = cg_mul(c, s->inverse, cg_vf(c, 0.5));
-  cg_val y = cg_max(c, cg_mul(c, x, s->inverse), c->target->fma_toward_zero(c, x, eighth, cg_vf(c, 0.125)));
+  cg_val x = cg_bits(c, cg_and(c, bits, cg_vi(c, 0x7fffffff)), c->vf);
+  cg_val y = cg_max(c, cg_mul(c, x, s->factor[0]), c->target->fma_toward_zero(c, x, s->factor[1], cg_vf(c, 0.125)));
   if (q.scale == TT_SCALE_FLOOR) y = cg_min(c, y, cg_vf(c, 1.5)); /* else |x| <= 6 S */
   return signed_nibbles(c, cg_shl(c, cg_add(c, cg_bits(c, y, c->vi), random), cg_vi(c, 6)), bits);
 }
@@ -148,11 +149,11 @@ static cg_val stochastic_nibbles(cg_ctx *c, tt_qspec q, const cg_mx_scaled *s, c
 /* The code is y in steps of 1/2, y in steps of 1 and 2 more, or y in steps of 2 and 4 more, whichever is least. Each is rounded by
  * the addition to 1.5 * 2^22, whose last place is a half: to even codes, as all that is added is even. */
 static cg_val nearest_nibbles(cg_ctx *c, tt_qspec q, const cg_mx_scaled *s, cg_val bits) {
-  cg_val x = cg_bits(c, cg_and(c, bits, cg_vi(c, 0x7fffffff)), c->vf), half = cg_mul(c, s->inverse, cg_vf(c, 0.5));
+  cg_val x = cg_bits(c, cg_and(c, bits, cg_vi(c, 0x7fffffff)), c->vf);
   const double magic = 6291456.0;
-  cg_val n = cg_fma(c, x, s->inverse, cg_vf(c, magic));
-  n = cg_min(c, n, cg_fma(c, x, half, cg_vf(c, magic + 1)));
-  n = cg_min(c, n, cg_fma(c, x, cg_mul(c, half, cg_vf(c, 0.5)), cg_vf(c, magic + 2)));
+  cg_val n = cg_fma(c, x, s->factor[0], cg_vf(c, magic));
+  n = cg_min(c, n, cg_fma(c, x, s->factor[1], cg_vf(c, magic + 1)));
+  n = cg_min(c, n, cg_fma(c, x, s->factor[2], cg_vf(c, magic + 2)));
   if (q.scale == TT_SCALE_FLOOR) n = cg_min(c, n, cg_vf(c, magic + 3.5));
   return signed_nibbles(c, cg_shl(c, cg_bits(c, n, c->vi), cg_vi(c, 28)), bits);
 }
@@ -174,35 +175,89 @@ cg_val cg_rng_key(cg_ctx *c, cg_val seed, cg_val step, cg_val tensor) {
   return mix64(c, cg_add(c, mix64(c, cg_add(c, mix64(c, seed), step)), tensor));
 }
 
+enum { RNG_FIRST = 0x7feb352d, RNG_RUN = 16 };
+
 static cg_val half_key(cg_ctx *c, cg_val key, int half, cg_type type) {
   cg_val k = LLVMBuildTrunc(c->b, cg_shr(c, key, cg_i64(c, 32 * half)), c->i32, "");
   return type == c->vi ? cg_splat(c, k, c->W) : k;
 }
 
-/* Bits 16 and up take no part in what the i of the header is mixed into. */
-cg_val cg_rng_begin(cg_ctx *c, cg_val key, cg_val counters) {
+/* Up to the first multiplication. Bits 16 and up take no part in what a counter's lower 4 bits are mixed into, and those are
+ * still found where they were, though perhaps inverted. */
+static cg_val rng_mixed(cg_ctx *c, cg_val key, cg_val counters) {
   cg_val h = cg_xor(c, counters, half_key(c, key, 0, LLVMTypeOf(counters)));
   return cg_xor(c, h, cg_shr(c, h, same(c, h, 16)));
 }
 
+static cg_val rng_multiplied(cg_ctx *c, cg_val key, cg_val h) {
+  return cg_add(c, cg_mul(c, h, same(c, h, RNG_FIRST)), half_key(c, key, 1, LLVMTypeOf(h)));
+}
+
 /* All but the last step. */
-static cg_val rng_end(cg_ctx *c, cg_val key, cg_val h) {
-  h = cg_add(c, cg_mul(c, h, cg_vi(c, 0x7feb352d)), half_key(c, key, 1, c->vi));
-  h = cg_xor(c, h, cg_shr(c, h, cg_vi(c, 15)));
+static cg_val rng_end(cg_ctx *c, cg_val begun) {
+  cg_val h = cg_xor(c, begun, cg_shr(c, begun, cg_vi(c, 15)));
   return cg_mul(c, h, cg_vi(c, INT64_C(0x846ca68b)));
 }
 
 cg_val cg_rng_words(cg_ctx *c, cg_val key, cg_val counters) {
-  cg_val h = rng_end(c, key, cg_rng_begin(c, key, counters));
+  cg_val h = rng_end(c, rng_multiplied(c, key, rng_mixed(c, key, counters)));
   return cg_xor(c, h, cg_shr(c, h, cg_vi(c, 16)));
 }
 
+/* RNG_FIRST (a ^ i) at [a][i]. */
+static cg_val run_table(cg_ctx *c) {
+  static const char name[] = "cg.rng_run";
+  cg_val g = LLVMGetNamedGlobal(c->module, name), item[RNG_RUN * RNG_RUN];
+  if (g) return g;
+  for (int i = 0; i < RNG_RUN * RNG_RUN; i++)
+    item[i] = cg_i32(c, (int32_t)((uint32_t)RNG_FIRST * (uint32_t)(i / RNG_RUN ^ i % RNG_RUN)));
+  g = LLVMAddGlobal(c->module, LLVMArrayType2(c->i32, RNG_RUN * RNG_RUN), name);
+  LLVMSetInitializer(g, LLVMConstArray2(c->i32, item, RNG_RUN * RNG_RUN));
+  LLVMSetGlobalConstant(g, 1);
+  LLVMSetLinkage(g, LLVMPrivateLinkage);
+  LLVMSetAlignment(g, 64);
+  return g;
+}
+
+/* What the run shares is multiplied once, what is left are multiples of small numbers from a table. */
+cg_val cg_rng_begin(cg_ctx *c, cg_val key, cg_val first, int from) {
+  cg_val h = rng_mixed(c, key, first), low = cg_and(c, h, cg_i32(c, RNG_RUN - 1));
+  cg_val all = rng_multiplied(c, key, cg_and(c, h, cg_i32(c, -RNG_RUN))), row = LLVMBuildZExt(c->b, low, c->i64, "");
+  cg_val p = cg_addr(c, c->i32, cg_gep(c, c->i32, run_table(c), cg_mul(c, row, cg_i64(c, RNG_RUN))), from);
+  return cg_add(c, cg_splat(c, all, c->W), cg_load(c, c->vi, p, 4));
+}
+
+/* An exclusive or with a power of two adds it where h lacks it and subtracts it elsewhere; so it does with the multiples. */
+static cg_val rng_step(cg_ctx *c, cg_val h, int bit) {
+  cg_val is = cg_icmp(c, LLVMIntEQ, cg_and(c, h, cg_vi(c, 1 << bit)), cg_vi(c, 0));
+  uint32_t up = (uint32_t)RNG_FIRST << bit;
+  return cg_select(c, is, cg_vi(c, (int32_t)up), cg_vi(c, (int32_t)(0 - up)));
+}
+
+cg_rng_runs cg_rng_begin_runs(cg_ctx *c, cg_val key, cg_val first) {
+  cg_val h = rng_mixed(c, key, first), four = rng_step(c, h, 2), eight = rng_step(c, h, 3);
+  cg_rng_runs r = {.step = {rng_step(c, h, 0), rng_step(c, h, 1)}};
+  r.begun[0] = rng_multiplied(c, key, h);
+  r.begun[1] = cg_add(c, r.begun[0], four);
+  r.begun[2] = cg_add(c, r.begun[0], eight);
+  r.begun[3] = cg_add(c, r.begun[1], eight);
+  return r;
+}
+
+/* v turned to the left: not a shift, which LLVM would make a second multiplication of one. */
+static cg_val turn_left(cg_ctx *c, cg_val v, int places) {
+  char name[32];
+  snprintf(name, sizeof name, "llvm.fshl.v%di32", c->W);
+  cg_val args[3] = {v, v, cg_vi(c, places)};
+  return cg_call(c, name, c->vi, 3, args);
+}
+
 /* The last step, h ^ h >> 16, changes the low half alone. The bits go where the fraction's 16 are: from bit 6 on, or 0. */
-void cg_mx_random(cg_ctx *c, tt_qspec q, cg_val key, cg_val begun, cg_val *even, cg_val *odd) {
+void cg_mx_random(cg_ctx *c, tt_qspec q, cg_val begun, cg_val *even, cg_val *odd) {
   int at = stochastic_e2m1(c, q) ? 6 : 0;
-  cg_val h = rng_end(c, key, begun), high = cg_shr(c, h, cg_vi(c, 16 - at)), mask = cg_vi(c, INT64_C(0xffff) << at);
+  cg_val h = rng_end(c, begun), high = cg_shr(c, h, cg_vi(c, 16 - at)), mask = cg_vi(c, INT64_C(0xffff) << at);
   *odd = cg_and(c, high, mask);
-  *even = cg_and(c, cg_xor(c, at ? cg_shl(c, h, cg_vi(c, at)) : h, high), mask);
+  *even = cg_and(c, cg_xor(c, at ? turn_left(c, h, at) : h, high), mask);
 }
 
 /* 2^(scale - 127 - doubling), which may be subnormal. */

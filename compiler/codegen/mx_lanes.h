@@ -12,9 +12,10 @@ cg_val cg_mx_codes(cg_ctx *c, tt_qspec q, cg_val bits, cg_val scale, cg_val rand
 
 /* The same for many elements of equal scale, codes in the upper 4 bits of the lanes: nothing is said of the bits below, and of
  * all where the scale is 255. */
+enum { CG_SCALED_FACTORS = 3 };
 typedef struct cg_mx_scaled {
-  cg_val scale;   /* vi */
-  cg_val inverse; /* vf: what the codes of a format and rounding want of it; NULL: nothing */
+  cg_val scale;                     /* vi */
+  cg_val factor[CG_SCALED_FACTORS]; /* vf: what the codes of a format and rounding multiply by; NULL: that many suffice */
 } cg_mx_scaled;
 cg_mx_scaled cg_mx_scaled_by(cg_ctx *c, tt_qspec q, cg_val scale);
 /* random: as cg_mx_random makes it. */
@@ -23,10 +24,16 @@ cg_val cg_mx_nibbles(cg_ctx *c, tt_qspec q, const cg_mx_scaled *s, cg_val bits, 
 /* tt_rng_key at run time (i64), and the words of mx.h's generator for counters c (vi). */
 cg_val cg_rng_key(cg_ctx *c, cg_val seed, cg_val step, cg_val tensor);
 cg_val cg_rng_words(cg_ctx *c, cg_val key, cg_val counters);
-/* The same in parts. The first makes of counters (i32 or vi) that are multiples of 16 what that of counters + i, 0 <= i < 16, differs from
- * by an exclusive or with i; the second the random bits of elements 2 c and 2 c + 1, as cg_mx_nibbles wants them. */
-cg_val cg_rng_begin(cg_ctx *c, cg_val key, cg_val counters);
-void cg_mx_random(cg_ctx *c, tt_qspec q, cg_val key, cg_val begun, cg_val *even, cg_val *odd);
+/* The same for runs of 16 counters, the first a multiple of 16, with the first of the two multiplications left out: what follows it
+ * (begun, vi). Either W counters of a run that begins with `first` (i32), from number `from` on; or a run in each lane, whose counter
+ * i has begun[i / 4], plus step[0] where i has bit 0, plus step[1] where it has bit 1. */
+cg_val cg_rng_begin(cg_ctx *c, cg_val key, cg_val first, int from);
+typedef struct cg_rng_runs {
+  cg_val begun[4], step[2];
+} cg_rng_runs;
+cg_rng_runs cg_rng_begin_runs(cg_ctx *c, cg_val key, cg_val first /* vi */);
+/* The random bits of elements 2 c and 2 c + 1, as cg_mx_nibbles wants them. */
+void cg_mx_random(cg_ctx *c, tt_qspec q, cg_val begun, cg_val *even, cg_val *odd);
 
 /* The float that integers of codes (see cg_mx_values) are multiplied by: from an i32 or vi of scales; NaN from 255. */
 cg_val cg_mx_factor(cg_ctx *c, tt_format format, cg_val scale);

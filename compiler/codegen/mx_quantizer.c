@@ -117,9 +117,7 @@ static void quantize_pair(const cg_quantizer *z, const group *g, int b, int pair
   if (z->ema) load_pair(z, g, z->ema, b, i, &ema[0], &ema[1]);
   if (z->key) {
     cg_val first = truncate(c, cg_mul(c, cg_add(c, g->block, cg_i64(c, b)), cg_i64(c, TT_MX_BLOCK / 2)), c->i32);
-    cg_val lanes = cg_add(c, cg_iota(c, c->i32, c->W), cg_vi(c, i / 2));
-    cg_val counters = cg_xor(c, cg_splat(c, cg_rng_begin(c, z->key, first), c->W), lanes);
-    cg_mx_random(c, z->q, z->key, counters, &random[0], &random[1]);
+    cg_mx_random(c, z->q, cg_rng_begin(c, z->key, first, i / 2), &random[0], &random[1]);
   }
   for (int h = 0; h < 2; h++) {
     code[h] = cg_shr(c, cg_mx_nibbles(c, z->q, s, x[h], random[h], ema[h]), cg_vi(c, 28));
@@ -162,7 +160,8 @@ static void quantize_group(const cg_quantizer *z, const group *g) {
   cg_store(c, truncate(c, scales, cg_vec(c, c->i8, g->blocks)), cg_gep_bytes(c, z->scales, g->block), 1);
   cg_val factors = z->sums ? cg_mx_factor(c, (tt_format)z->q.format, s.scale) : NULL;
   for (int b = 0; b < g->blocks; b++) {
-    cg_mx_scaled one = {spread(c, s.scale, b), s.inverse ? spread(c, s.inverse, b) : NULL};
+    cg_mx_scaled one = {.scale = spread(c, s.scale, b)};
+    for (int i = 0; i < CG_SCALED_FACTORS && s.factor[i]; i++) one.factor[i] = spread(c, s.factor[i], b);
     cg_val factor = factors ? spread(c, factors, b) : NULL;
     for (int p = 0; 2 * c->W * p < TT_MX_BLOCK; p++) quantize_pair(z, g, b, p, &one, factor);
   }
@@ -241,15 +240,18 @@ static cg_val tile_max(const cg_quantizer *z, const cg_tile *t) {
   return l.carry[0];
 }
 
-/* The codes of 8 rows from row `first` on, which is that of row pair 4 d, in every lane: lowest row in the lowest nibble. */
-static cg_val tile_dword(const cg_quantizer *z, const cg_tile *t, const cg_mx_scaled *s, cg_val begun, cg_val d) {
+/* The codes of 8 rows from row pair 4 d on in every lane, lowest row in the lowest nibble. `step` as of cg_rng_runs. */
+static cg_val tile_dword(const cg_quantizer *z, const cg_tile *t, const cg_mx_scaled *s, cg_val d, cg_val begun,
+                         const cg_val *step) {
   cg_ctx *c = z->c;
-  cg_val random[2] = {NULL, NULL}, dword = cg_vi(c, 0), pair = cg_mul(c, d, cg_i64(c, 4));
-  if (begun) begun = cg_xor(c, begun, cg_splat(c, truncate(c, pair, c->i32), c->W));
+  cg_val random[2] = {NULL, NULL}, dword = cg_vi(c, 0), first = cg_mul(c, d, cg_i64(c, 8));
   for (int j = 3; j >= 0; j--) {
-    if (begun) cg_mx_random(c, z->q, z->key, cg_xor(c, begun, cg_vi(c, j)), &random[0], &random[1]);
+    if (begun) {
+      cg_val here = j / 2 ? cg_add(c, begun, step[1]) : begun;
+      cg_mx_random(c, z->q, j % 2 ? cg_add(c, here, step[0]) : here, &random[0], &random[1]);
+    }
     for (int h = 1; h >= 0; h--) {
-      cg_val i = cg_add(c, cg_mul(c, pair, cg_i64(c, 2)), cg_i64(c, 2 * j + h));
+      cg_val i = cg_add(c, first, cg_i64(c, 2 * j + h));
       cg_val ema = z->ema ? tile_row(z, t, t->ema, i) : NULL;
       dword = push_nibble(c, dword, cg_mx_nibbles(c, z->q, s, tile_row(z, t, t->x, i), random[h], ema));
     }
@@ -313,19 +315,22 @@ void cg_stored_tiles(const cg_quantizer *z) {
   if (past_caches(z)) z->c->target->past_caches_done(z->c);
 }
 
+/* What the random bits of a column begin with waits where its codes will go. */
 void cg_tile_codes(const cg_quantizer *z, const cg_tile *t, cg_val slot) {
   cg_ctx *c = z->c;
-  cg_val begun = NULL;
+  cg_rng_runs r = {0};
   cg_mx_scaled s = cg_mx_scaled_by(c, z->q, cg_mx_scale(c, z->q, tile_max(z, t)));
   cg_store(c, s.scale, cg_addr(c, c->vi, slot, 4), 4);
   if (z->key) {
     cg_val first = truncate(c, cg_mul(c, column_block(z, t, cg_i64(c, 0)), cg_i64(c, TT_MX_BLOCK / 2)), c->i32);
     cg_val lanes = cg_mul(c, cg_iota(c, c->i32, c->W), cg_vi(c, (int32_t)(z->nb * (TT_MX_BLOCK / 2))));
-    begun = cg_rng_begin(c, z->key, cg_add(c, cg_splat(c, first, c->W), lanes));
+    r = cg_rng_begin_runs(c, z->key, cg_add(c, cg_splat(c, first, c->W), lanes));
+    for (int d = 0; d < 4; d++) cg_store(c, r.begun[d], cg_addr(c, c->vi, slot, d), 4);
   }
   cg_loop d;
   cg_loop_begin(c, &d, cg_i64(c, 0), cg_i64(c, 4), 1, 0, NULL);
-  cg_store(c, tile_dword(z, t, &s, begun, d.i), cg_gep(c, c->vi, slot, d.i), 4);
+  cg_val place = cg_gep(c, c->vi, slot, d.i), begun = z->key ? cg_load(c, c->vi, place, 4) : NULL;
+  cg_store(c, tile_dword(z, t, &s, d.i, begun, r.step), place, 4);
   cg_loop_end(&d, NULL);
 }
 
