@@ -87,9 +87,14 @@ cg_val cg_neg(cg_ctx *c, cg_val a) { return is_float(a) ? LLVMBuildFNeg(c->b, a,
 cg_val cg_and(cg_ctx *c, cg_val a, cg_val b) { return LLVMBuildAnd(c->b, a, b, ""); }
 cg_val cg_or(cg_ctx *c, cg_val a, cg_val b) { return LLVMBuildOr(c->b, a, b, ""); }
 cg_val cg_xor(cg_ctx *c, cg_val a, cg_val b) { return LLVMBuildXor(c->b, a, b, ""); }
+/* In one instruction where there is one: LLVM would see two masks, and two operations. */
 cg_val cg_choose_bits(cg_ctx *c, int64_t mask, cg_val a, cg_val b) {
-  if (c->target->choose_bits) return c->target->choose_bits(c, cg_vi(c, mask), a, b);
+  if (c->target->logic) return c->target->logic(c, 0xca, (cg_val[]){cg_vi(c, mask), a, b});
   return cg_or(c, cg_and(c, a, cg_vi(c, mask)), cg_and(c, b, cg_vi(c, ~mask)));
+}
+cg_val cg_masked_xor(cg_ctx *c, int64_t mask, cg_val a, cg_val b) {
+  if (c->target->logic) return c->target->logic(c, 0x60, (cg_val[]){cg_vi(c, mask), a, b});
+  return cg_and(c, cg_xor(c, a, b), cg_vi(c, mask));
 }
 cg_val cg_shl(cg_ctx *c, cg_val a, cg_val b) { return LLVMBuildShl(c->b, a, b, ""); }
 cg_val cg_shr(cg_ctx *c, cg_val a, cg_val b) { return LLVMBuildLShr(c->b, a, b, ""); }

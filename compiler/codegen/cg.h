@@ -76,10 +76,11 @@ struct cg_target {
   /* out[i] = table[index[i]] for the bytes of a vector of vector_bytes, index < 16. NULL: emitters use compares. */
   cg_val (*lookup)(cg_ctx *c, const int8_t *table, cg_val index);
   cg_val (*lookup_or_zero)(cg_ctx *c, const int8_t *table, cg_val index); /* likewise, any index: 0 from 16 on */
-  /* Bits of a where the mask has ones, of b elsewhere (vi), in one instruction. NULL: of three. */
-  cg_val (*choose_bits)(cg_ctx *c, cg_val mask, cg_val a, cg_val b);
+  /* Bits of v[0..3) (vi) through a truth table, bit 4 a + 2 b + c of which is what bits a, b, c of the three make. NULL: none. */
+  cg_val (*logic)(cg_ctx *c, int table, const cg_val *v);
   /* out[i] = table[index[i] mod CG_TABLE_FLOATS], a vf by a vi, from registers. NULL: emitters do without tables. */
   cg_val (*pick)(cg_ctx *c, const float *table, cg_val index);
+  cg_val (*permute)(cg_ctx *c, cg_val x, cg_val index); /* out[i] = x[index[i] mod W], a vf by a vi. NULL likewise */
 };
 
 struct cg_ctx {
@@ -203,6 +204,7 @@ cg_val cg_and(cg_ctx *c, cg_val a, cg_val b);
 cg_val cg_or(cg_ctx *c, cg_val a, cg_val b);
 cg_val cg_xor(cg_ctx *c, cg_val a, cg_val b);
 cg_val cg_choose_bits(cg_ctx *c, int64_t mask, cg_val a, cg_val b); /* vi: bits of a where mask has ones, else of b */
+cg_val cg_masked_xor(cg_ctx *c, int64_t mask, cg_val a, cg_val b);  /* vi: a ^ b where mask has ones, else 0 */
 cg_val cg_shl(cg_ctx *c, cg_val a, cg_val b);
 cg_val cg_shr(cg_ctx *c, cg_val a, cg_val b);  /* logical */
 cg_val cg_sra(cg_ctx *c, cg_val a, cg_val b);  /* arithmetic */

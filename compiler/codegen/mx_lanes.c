@@ -115,20 +115,22 @@ cg_val cg_mx_codes(cg_ctx *c, tt_qspec q, cg_val bits, cg_val scale, cg_val rand
   return cg_select(c, cg_icmp(c, LLVMIntEQ, scale, cg_vi(c, 255)), zero, code);
 }
 
-static bool stochastic_e2m1(cg_ctx *c, tt_qspec q) {
+static bool stochastic_e2m1(const cg_ctx *c, tt_qspec q) {
   return q.format == TT_E2M1 && q.rounding == TT_STOCHASTIC && c->target->fma_toward_zero;
 }
 static bool nearest_e2m1(tt_qspec q) { return q.format == TT_E2M1 && q.rounding == TT_NEAREST; }
+
+int cg_mx_factors(const cg_ctx *c, tt_qspec q) { return stochastic_e2m1(c, q) ? 2 : nearest_e2m1(q) ? 3 : 0; }
 
 /* 2^(127 - scale), a half and a quarter of it to nearest; a quarter and an eighth stochastic. Subnormal where the scale is
  * the largest. */
 cg_mx_scaled cg_mx_scaled_by(cg_ctx *c, tt_qspec q, cg_val scale) {
   cg_mx_scaled s = {.scale = scale};
-  bool stochastic = stochastic_e2m1(c, q);
-  if (!stochastic && !nearest_e2m1(q)) return s;
+  int n = cg_mx_factors(c, q);
+  if (n == 0) return s;
   cg_val inverse = cg_bits(c, cg_shl(c, cg_sub(c, cg_vi(c, 254), scale), cg_vi(c, 23)), c->vf);
-  s.factor[0] = stochastic ? cg_mul(c, inverse, cg_vf(c, 0.25)) : inverse;
-  for (int i = 1; i < (stochastic ? 2 : 3); i++) s.factor[i] = cg_mul(c, s.factor[i - 1], cg_vf(c, 0.5));
+  s.factor[0] = stochastic_e2m1(c, q) ? cg_mul(c, inverse, cg_vf(c, 0.25)) : inverse;
+  for (int i = 1; i < n; i++) s.factor[i] = cg_mul(c, s.factor[i - 1], cg_vf(c, 0.5));
   return s;
 }
 
@@ -244,7 +246,8 @@ cg_rng_runs cg_rng_begin_runs(cg_ctx *c, cg_val key, cg_val first) {
   return r;
 }
 
-/* v turned to the left: not a shift, which LLVM would make a second multiplication of one. */
+/* v turned to the left, which as a shift, or as what comes to one once bits are masked, LLVM makes part of a second
+ * multiplication. */
 static cg_val turn_left(cg_ctx *c, cg_val v, int places) {
   char name[32];
   snprintf(name, sizeof name, "llvm.fshl.v%di32", c->W);
@@ -255,9 +258,10 @@ static cg_val turn_left(cg_ctx *c, cg_val v, int places) {
 /* The last step, h ^ h >> 16, changes the low half alone. The bits go where the fraction's 16 are: from bit 6 on, or 0. */
 void cg_mx_random(cg_ctx *c, tt_qspec q, cg_val begun, cg_val *even, cg_val *odd) {
   int at = stochastic_e2m1(c, q) ? 6 : 0;
-  cg_val h = rng_end(c, begun), high = cg_shr(c, h, cg_vi(c, 16 - at)), mask = cg_vi(c, INT64_C(0xffff) << at);
-  *odd = cg_and(c, high, mask);
-  *even = cg_and(c, cg_xor(c, at ? turn_left(c, h, at) : h, high), mask);
+  int64_t mask = INT64_C(0xffff) << at;
+  cg_val h = rng_end(c, begun), high = cg_shr(c, h, cg_vi(c, 16 - at));
+  *odd = cg_and(c, high, cg_vi(c, mask));
+  *even = cg_masked_xor(c, mask, at ? turn_left(c, h, at) : h, high);
 }
 
 /* 2^(scale - 127 - doubling), which may be subnormal. */

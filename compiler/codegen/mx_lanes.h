@@ -13,9 +13,10 @@ cg_val cg_mx_codes(cg_ctx *c, tt_qspec q, cg_val bits, cg_val scale, cg_val rand
 /* The same for many elements of equal scale, codes in the upper 4 bits of the lanes: nothing is said of the bits below, and of
  * all where the scale is 255. */
 enum { CG_SCALED_FACTORS = 3 };
+int cg_mx_factors(const cg_ctx *c, tt_qspec q); /* how many of them a format and rounding need */
 typedef struct cg_mx_scaled {
   cg_val scale;                     /* vi */
-  cg_val factor[CG_SCALED_FACTORS]; /* vf: what the codes of a format and rounding multiply by; NULL: that many suffice */
+  cg_val factor[CG_SCALED_FACTORS]; /* vf: what codes are multiplied by */
 } cg_mx_scaled;
 cg_mx_scaled cg_mx_scaled_by(cg_ctx *c, tt_qspec q, cg_val scale);
 /* random: as cg_mx_random makes it. */

@@ -48,32 +48,25 @@ static void transpose4(cg_ctx *c, cg_val *v) {
   }
 }
 
-enum { GROUP = 4, LINE_FLOATS = 16 }; /* blocks of a row that are handled at once; floats that are prefetched at once */
-
-/* The largest lane of max[i] in every lane 4 j + i. */
-static cg_val group_max(cg_ctx *c, cg_val *max) {
-  transpose4(c, max);
-  cg_val all = cg_max(c, cg_max(c, max[0], max[1]), cg_max(c, max[2], max[3]));
-  for (int step = c->W / 2; step >= GROUP; step /= 2) {
-    int lane[64];
-    for (int i = 0; i < c->W; i++) lane[i] = (i + step) % c->W;
-    all = cg_max(c, all, shuffle(c, all, all, lane, c->W));
-  }
-  return all;
+/* v moved up by 4 bits, into which the upper 4 of `nibble` come. */
+static cg_val push_nibble(cg_ctx *c, cg_val v, cg_val nibble) {
+  char name[32];
+  snprintf(name, sizeof name, "llvm.fshl.v%di32", c->W);
+  cg_val args[3] = {v, nibble, cg_vi(c, 4)};
+  return cg_call(c, name, c->vi, 3, args);
 }
 
-/* Lane i of every 4, in all of them. */
-static cg_val spread(cg_ctx *c, cg_val v, int i) {
-  int lane[64];
-  for (int l = 0; l < c->W; l++) lane[l] = l / GROUP * GROUP + i;
-  return shuffle(c, v, v, lane, c->W);
-}
+/* Blocks of a row are read twice while they are in L1: first their maxima, whose lanes become scales for up to W blocks at once;
+ * then their codes. In between, a scale and what depends on it waits in memory, from where it comes in all lanes without a
+ * shuffle. */
+enum { LINE_FLOATS = 16, PAIRS = 4 /* of vectors, whose nibbles fill a dword */, SUM_FACTOR = 1 + CG_SCALED_FACTORS, SCALED_ROWS };
 
 /* Some blocks of a row. */
 typedef struct group {
   cg_val at, block; /* first element, first block */
-  int blocks;       /* at most GROUP */
+  int blocks;       /* at most W */
   int64_t last;     /* elements of the last one */
+  cg_val scaled;    /* [SCALED_ROWS][W], at the first block's lane: scales, their factors, and those of the sums */
 } group;
 
 /* Lanes that exist of the vector at element i of block b, or NULL: all. */
@@ -94,91 +87,159 @@ static void load_pair(const cg_quantizer *z, const group *g, cg_val x, int b, in
   *odd = alternate(z->c, first, second, 1);
 }
 
-/* Adds the values of W codes to sums. */
-static void add_values(const cg_quantizer *z, cg_val codes, cg_val factor, cg_val sums) {
-  cg_ctx *c = z->c;
-  float table[CG_TABLE_FLOATS] = {0};
-  cg_val values;
-  if (c->target->pick && z->q.format == TT_E2M1) {
-    for (unsigned i = 0; i < 16; i++) table[i] = 2 * tt_mx_code_value(TT_E2M1, i);
-    values = cg_mul(c, c->target->pick(c, table, codes), factor);
-  } else {
-    values = cg_mx_values(c, (tt_format)z->q.format, codes, factor);
-  }
-  cg_store(c, cg_add(c, cg_load(c, c->vf, sums, 4), values), sums, 4);
+/* Of a, then of b: every other 4 lanes, from the first or the second on. */
+static cg_val quads(cg_ctx *c, cg_val a, cg_val b, int second) {
+  int lane[64], half = c->W / 2;
+  for (int i = 0; i < c->W; i++) lane[i] = i % half / 4 * 8 + 4 * second + i % 4 + i / half * c->W;
+  return shuffle(c, a, b, lane, c->W);
 }
 
-/* Elements 2 W `pair` and on of block b. */
-static void quantize_pair(const cg_quantizer *z, const group *g, int b, int pair, const cg_mx_scaled *s, cg_val factor) {
+/* The largest lane of each of v[0..n), in lanes 0..n-1; those behind repeat some of them. */
+static cg_val lane_maxima(cg_ctx *c, cg_val *v, int n) {
+  for (int run = 1; run < c->W; run *= 2, n = (n + 1) / 2)
+    for (int i = 0; i < n; i += 2) {
+      cg_val a = v[i], b = v[i + 1 < n ? i + 1 : i];
+      v[i / 2] = run < 4 ? cg_max(c, zip(c, a, b, run, 0), zip(c, a, b, run, 1))
+                         : cg_max(c, quads(c, a, b, 0), quads(c, a, b, 1));
+    }
+  return v[0];
+}
+
+static cg_val scaled_row(const cg_quantizer *z, const group *g, int row) { return cg_addr(z->c, z->c->vf, g->scaled, row); }
+
+/* Scales to their places and, with what depends on them, to g->scaled; whether one of them is 255 (i1). */
+static cg_val scale_group(const cg_quantizer *z, const group *g) {
+  cg_ctx *c = z->c;
+  cg_val max[64];
+  int first[64];
+  for (int b = 0; b < g->blocks; b++) {
+    first[b] = b;
+    max[b] = absolute(c, load_row(z, g, z->x, b, 0));
+    for (int i = c->W; i < TT_MX_BLOCK; i += c->W) max[b] = cg_max(c, max[b], absolute(c, load_row(z, g, z->x, b, i)));
+  }
+  cg_mx_scaled s = cg_mx_scaled_by(c, z->q, cg_mx_scale(c, z->q, lane_maxima(c, max, g->blocks)));
+  cg_val bytes = truncate(c, shuffle(c, s.scale, s.scale, first, g->blocks), cg_vec(c, c->i8, g->blocks));
+  cg_store(c, bytes, cg_gep_bytes(c, z->scales, g->block), 1);
+  cg_store(c, s.scale, g->scaled, 64);
+  for (int i = 0; i < cg_mx_factors(c, z->q); i++) cg_store(c, s.factor[i], scaled_row(z, g, 1 + i), 64);
+  if (z->sums) cg_store(c, cg_mx_factor(c, (tt_format)z->q.format, s.scale), scaled_row(z, g, SUM_FACTOR), 64);
+  cg_val bad = cg_icmp(c, LLVMIntEQ, s.scale, cg_vi(c, 255));
+  char name[48];
+  snprintf(name, sizeof name, "llvm.vector.reduce.or.v%di1", c->W);
+  return cg_call(c, name, c->i1, 1, &bad);
+}
+
+/* Block b's of a row of g->scaled, in all lanes. */
+static cg_val scaled_lane(const cg_quantizer *z, const group *g, int row, cg_type type, int b) {
+  cg_ctx *c = z->c;
+  return cg_splat(c, cg_load(c, type, cg_addr(c, type, scaled_row(z, g, row), b), 4), c->W);
+}
+
+/* Adds the values of W codes, the lowest 4 bits of lanes, to sums. Values: of all codes, times the block's factor; or NULL. */
+static void add_values(const cg_quantizer *z, cg_val codes, cg_val factor, cg_val values, cg_val sums) {
+  cg_ctx *c = z->c;
+  cg_val v = values ? c->target->permute(c, values, codes)
+                    : cg_mx_values(c, (tt_format)z->q.format, cg_and(c, codes, cg_vi(c, 15)), factor);
+  cg_store(c, cg_add(c, cg_load(c, c->vf, sums, 4), v), sums, 4);
+}
+
+/* What any code is worth in units of the factor, where a target has that many lanes and picks among them; else NULL. */
+static cg_val code_values(const cg_quantizer *z, cg_val factor) {
+  cg_ctx *c = z->c;
+  cg_val lane[16];
+  if (!c->target->permute || c->W != 16 || z->q.format != TT_E2M1) return NULL;
+  for (unsigned i = 0; i < 16; i++) lane[i] = cg_f32(c, 2 * (double)tt_mx_code_value(TT_E2M1, i));
+  return cg_mul(c, LLVMConstVector(lane, 16), factor);
+}
+
+/* Elements 2 W `pair` and on of block b: `codes` moved up by a byte, into which theirs come. */
+static cg_val quantize_pair(const cg_quantizer *z, const group *g, int b, int pair, cg_val codes) {
   cg_ctx *c = z->c;
   int i = 2 * c->W * pair;
-  cg_val x[2], ema[2] = {NULL, NULL}, random[2] = {NULL, NULL}, code[2];
+  cg_val x[2], ema[2] = {NULL, NULL}, random[2] = {NULL, NULL};
   load_pair(z, g, z->x, b, i, &x[0], &x[1]);
   if (z->ema) load_pair(z, g, z->ema, b, i, &ema[0], &ema[1]);
   if (z->key) {
     cg_val first = truncate(c, cg_mul(c, cg_add(c, g->block, cg_i64(c, b)), cg_i64(c, TT_MX_BLOCK / 2)), c->i32);
     cg_mx_random(c, z->q, cg_rng_begin(c, z->key, first, i / 2), &random[0], &random[1]);
   }
-  for (int h = 0; h < 2; h++) {
-    code[h] = cg_shr(c, cg_mx_nibbles(c, z->q, s, x[h], random[h], ema[h]), cg_vi(c, 28));
+  cg_mx_scaled s = {.scale = scaled_lane(z, g, 0, c->i32, b)};
+  for (int f = 0; f < cg_mx_factors(c, z->q); f++) s.factor[f] = scaled_lane(z, g, 1 + f, c->f32, b);
+  cg_val factor = z->sums ? scaled_lane(z, g, SUM_FACTOR, c->f32, b) : NULL, values = factor ? code_values(z, factor) : NULL;
+  for (int h = 1; h >= 0; h--) {
+    codes = push_nibble(c, codes, cg_mx_nibbles(c, z->q, &s, x[h], random[h], ema[h]));
     cg_val at = cg_add(c, g->at, cg_i64(c, b * TT_MX_BLOCK + i + h * c->W));
-    if (z->sums) add_values(z, code[h], factor, cg_gep(c, c->f32, z->sums, at));
+    if (z->sums) add_values(z, codes, factor, values, cg_gep(c, c->f32, z->sums, at));
   }
-  cg_val bytes = truncate(c, cg_or(c, code[0], cg_shl(c, code[1], cg_vi(c, 4))), cg_vec(c, c->i8, c->W));
-  cg_val block = cg_gep_bytes(c, z->codes, cg_mul(c, g->block, cg_i64(c, TT_MX_BLOCK / 2)));
-  cg_store(c, bytes, cg_addr(c, c->i8, block, (b * TT_MX_BLOCK + i) / 2), 1);
+  return codes;
+}
+
+/* Codes of blocks that have no more than PAIRS pairs together. */
+static void code_group(const cg_quantizer *z, const group *g) {
+  cg_ctx *c = z->c;
+  int in_block = TT_MX_BLOCK / (2 * c->W), pairs = g->blocks * in_block, lane[64];
+  for (int i = 0; i < z->n_next; i++)
+    for (int e = 0; e < g->blocks * TT_MX_BLOCK; e += LINE_FLOATS)
+      cg_prefetch(c, cg_addr(c, c->f32, cg_gep(c, c->f32, z->next[i], g->at), e));
+  cg_val codes = cg_vi(c, 0);
+  for (int p = pairs - 1; p >= 0; p--) codes = quantize_pair(z, g, p / in_block, p % in_block, codes);
+  cg_val bytes = cg_bits(c, codes, cg_vec(c, c->i8, PAIRS * c->W));
+  for (int i = 0; i < pairs * c->W; i++) lane[i] = i % c->W * PAIRS + i / c->W;
+  cg_val to = cg_gep_bytes(c, z->codes, cg_mul(c, g->block, cg_i64(c, TT_MX_BLOCK / 2)));
+  cg_store(c, shuffle(c, bytes, bytes, lane, pairs * c->W), to, 1);
+}
+
+/* The part of g from block b (i64) on. */
+static group part_of(const cg_quantizer *z, const group *g, cg_val b, int blocks, int64_t last) {
+  cg_ctx *c = z->c;
+  cg_val at = cg_add(c, g->at, cg_mul(c, b, cg_i64(c, TT_MX_BLOCK)));
+  return (group){at, cg_add(c, g->block, b), blocks, last, cg_gep(c, c->f32, g->scaled, b)};
 }
 
 /* Blocks with a scale of 255 get zeros for codes. */
-static void clear_bad_blocks(const cg_quantizer *z, const group *g, cg_val scales) {
+static void clear_bad_blocks(const cg_quantizer *z, const group *g) {
   cg_ctx *c = z->c;
-  cg_val bad = cg_icmp(c, LLVMIntEQ, scales, cg_vi(c, 255));
-  cg_if any;
-  char name[48];
-  snprintf(name, sizeof name, "llvm.vector.reduce.or.v%di1", c->W);
-  cg_if_begin(c, &any, cg_call(c, name, c->i1, 1, &bad));
-  cg_val to = cg_gep_bytes(c, z->codes, cg_mul(c, g->block, cg_i64(c, TT_MX_BLOCK / 2)));
   cg_type bytes = cg_vec(c, c->i8, TT_MX_BLOCK / 2);
-  for (int b = 0; b < g->blocks; b++) {
-    cg_val p = cg_addr(c, c->i8, to, b * TT_MX_BLOCK / 2), is = LLVMBuildExtractElement(c->b, bad, cg_i64(c, b), "");
-    cg_store(c, cg_select(c, is, LLVMConstNull(bytes), cg_load(c, bytes, p, 1)), p, 1);
-  }
-  cg_if_end(&any);
+  cg_loop b;
+  cg_loop_begin(c, &b, cg_i64(c, 0), cg_i64(c, g->blocks), 1, 0, NULL);
+  cg_val scale = cg_load(c, c->i32, cg_gep(c, c->i32, g->scaled, b.i), 4);
+  cg_val p = cg_gep_bytes(c, z->codes, cg_mul(c, cg_add(c, g->block, b.i), cg_i64(c, TT_MX_BLOCK / 2)));
+  cg_val is = cg_icmp(c, LLVMIntEQ, scale, cg_i32(c, 255));
+  cg_store(c, cg_select(c, is, LLVMConstNull(bytes), cg_load(c, bytes, p, 1)), p, 1);
+  cg_loop_end(&b, NULL);
 }
 
 static void quantize_group(const cg_quantizer *z, const group *g) {
   cg_ctx *c = z->c;
-  for (int i = 0; i < z->n_next; i++)
-    for (int e = 0; e < g->blocks * TT_MX_BLOCK; e += LINE_FLOATS)
-      cg_prefetch(c, cg_addr(c, c->f32, cg_gep(c, c->f32, z->next[i], g->at), e));
-  cg_val max[GROUP] = {cg_vi(c, 0), cg_vi(c, 0), cg_vi(c, 0), cg_vi(c, 0)};
-  for (int b = 0; b < g->blocks; b++)
-    for (int i = 0; i < TT_MX_BLOCK; i += c->W) max[b] = cg_max(c, absolute(c, load_row(z, g, z->x, b, i)), max[b]);
-  cg_mx_scaled s = cg_mx_scaled_by(c, z->q, cg_mx_scale(c, z->q, group_max(c, max)));
-  static const int first[GROUP] = {0, 1, 2, 3};
-  cg_val scales = shuffle(c, s.scale, s.scale, first, g->blocks);
-  cg_store(c, truncate(c, scales, cg_vec(c, c->i8, g->blocks)), cg_gep_bytes(c, z->scales, g->block), 1);
-  cg_val factors = z->sums ? cg_mx_factor(c, (tt_format)z->q.format, s.scale) : NULL;
-  for (int b = 0; b < g->blocks; b++) {
-    cg_mx_scaled one = {.scale = spread(c, s.scale, b)};
-    for (int i = 0; i < CG_SCALED_FACTORS && s.factor[i]; i++) one.factor[i] = spread(c, s.factor[i], b);
-    cg_val factor = factors ? spread(c, factors, b) : NULL;
-    for (int p = 0; 2 * c->W * p < TT_MX_BLOCK; p++) quantize_pair(z, g, b, p, &one, factor);
+  int step = PAIRS * 2 * c->W / TT_MX_BLOCK, full = (g->last == TT_MX_BLOCK ? g->blocks : g->blocks - 1) / step * step;
+  cg_val any_bad = scale_group(z, g);
+  cg_loop b;
+  cg_loop_begin(c, &b, cg_i64(c, 0), cg_i64(c, full), step, 0, NULL);
+  group part = part_of(z, g, b.i, step, TT_MX_BLOCK);
+  code_group(z, &part);
+  cg_loop_end(&b, NULL);
+  if (full < g->blocks) {
+    part = part_of(z, g, cg_i64(c, full), g->blocks - full, g->last);
+    code_group(z, &part);
   }
-  clear_bad_blocks(z, g, s.scale);
+  cg_if bad;
+  cg_if_begin(c, &bad, any_bad);
+  clear_bad_blocks(z, g);
+  cg_if_end(&bad);
 }
 
 void cg_quantize_row(const cg_quantizer *z, cg_val at, cg_val block, int64_t K) {
   cg_ctx *c = z->c;
-  int64_t blocks = tt_mx_blocks(K), full = K / TT_MX_BLOCK / GROUP * GROUP;
+  int64_t blocks = tt_mx_blocks(K), full = K / TT_MX_BLOCK / c->W * c->W;
+  cg_val scaled = cg_opaque(c, cg_alloca(c, c->vf, SCALED_ROWS, 64)); /* in memory, not in lanes of registers */
   cg_loop b;
-  cg_loop_begin(c, &b, cg_i64(c, 0), cg_i64(c, full), GROUP, 0, NULL);
-  group g = {cg_add(c, at, cg_mul(c, b.i, cg_i64(c, TT_MX_BLOCK))), cg_add(c, block, b.i), GROUP, TT_MX_BLOCK};
+  cg_loop_begin(c, &b, cg_i64(c, 0), cg_i64(c, full), c->W, 0, NULL);
+  group g = {cg_add(c, at, cg_mul(c, b.i, cg_i64(c, TT_MX_BLOCK))), cg_add(c, block, b.i), c->W, TT_MX_BLOCK, scaled};
   quantize_group(z, &g);
   cg_loop_end(&b, NULL);
   if (full == blocks) return;
   g = (group){cg_add(c, at, cg_i64(c, full * TT_MX_BLOCK)), cg_add(c, block, cg_i64(c, full)), (int)(blocks - full),
-              K - (blocks - 1) * TT_MX_BLOCK};
+              K - (blocks - 1) * TT_MX_BLOCK, scaled};
   quantize_group(z, &g);
 }
 
@@ -215,14 +276,6 @@ static cg_val tile_row(const cg_quantizer *z, const cg_tile *t, cg_val source, c
   cg_val p = cg_gep(c, c->f32, source, cg_mul(c, i, cg_i64(c, t->stride)));
   if (t->rows) p = cg_select(c, cg_icmp(c, LLVMIntSLT, i, t->rows), p, cg_zeros(c));
   return load_bits(c, p, t->cols);
-}
-
-/* v moved up by 4 bits, into which the upper 4 of `nibble` come. */
-static cg_val push_nibble(cg_ctx *c, cg_val v, cg_val nibble) {
-  char name[32];
-  snprintf(name, sizeof name, "llvm.fshl.v%di32", c->W);
-  cg_val args[3] = {v, nibble, cg_vi(c, 4)};
-  return cg_call(c, name, c->vi, 3, args);
 }
 
 static cg_val tile_max(const cg_quantizer *z, const cg_tile *t) {

@@ -48,9 +48,13 @@ static cg_val pick(cg_ctx *c, const float *table, cg_val index) {
   return cg_call(c, "llvm.x86.avx512.vpermi2var.ps.512", c->vf, 3, args);
 }
 
-/* As bitwise operations LLVM makes two of it, for it sees two constants. */
-static cg_val choose_bits(cg_ctx *c, cg_val mask, cg_val a, cg_val b) {
-  cg_val args[4] = {mask, a, b, cg_i32(c, 0xca)};
+static cg_val permute(cg_ctx *c, cg_val x, cg_val index) {
+  cg_val args[2] = {x, index};
+  return cg_call(c, "llvm.x86.avx512.permvar.sf.512", c->vf, 2, args);
+}
+
+static cg_val logic(cg_ctx *c, int table, const cg_val *v) {
+  cg_val args[4] = {v[0], v[1], v[2], cg_i32(c, table)};
   return cg_call(c, "llvm.x86.avx512.pternlog.d.512", c->vi, 4, args);
 }
 
@@ -110,7 +114,7 @@ static bool fill(cg_target *t) {
   t->dot_u8s8 = madd ? dot_madd : dot_vnni;
   if (madd) t->dot_narrow = madd_narrow, t->dot_widen = madd_widen;
   t->mx_rows = 6, t->mx_vectors = 2;
-  if (wide) t->scale_by_power = scalef, t->pick = pick, t->choose_bits = choose_bits, t->fma_toward_zero = fma_toward_zero;
+  if (wide) t->scale_by_power = scalef, t->pick = pick, t->permute = permute, t->logic = logic, t->fma_toward_zero = fma_toward_zero;
   if (t->dot == CG_DOT_VNNI512 && has_all(t->features, amx)) t->tiles = &cg_tiles_amx;
   t->f32_tiles = t->tiles && cg_has_feature(t->features, "amx-bf16");
   t->past_caches_done = past_caches_done;
