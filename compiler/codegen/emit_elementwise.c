@@ -123,13 +123,14 @@ static void row_body(void *u, cg_val i, cg_val n) {
   cg_ctx *c = o->k->c;
   ew e = {o->op, tt_node_int(o->k->x->g, o->k->x->n, TT_A_TANH) != 0};
   cg_val in[2], out, one = cg_vf(c, 1); /* what lanes without an element compute with, as in a walk */
-  in[0] = cg_load_n(c, cg_gep(c, c->f32, o->from, i), n, one);
+  in[0] = cg_load_n(c, cg_gep(c, c->f32, o->from[0], i), n, one);
   if (tt_ops[o->op].max_in > 1) in[1] = cg_load_n(c, cg_gep(c, c->f32, cg_row(c, o->in[1], o->row, o->D), i), n, one);
   body_of(o->op)(c, &e, in, &out);
-  cg_store_n(c, out, cg_gep(c, c->f32, o->to, i), n);
+  cg_store_n(c, out, cg_gep(c, c->f32, o->to[0], i), n);
 }
 
 void cg_elementwise_row(const cg_row_op *o) {
   cg_row_op copy = *o;
+  TT_ASSERT(o->rows == 1);
   cg_each(o->k->c, cg_i64(o->k->c, 0), cg_i64(o->k->c, o->n), row_body, &copy);
 }

@@ -72,26 +72,24 @@ static cg_val chunk_row(const sweep *s, cg_val r, cg_val group) {
   return cg_row(c, s->chunk, whole_block ? r : cg_sub(c, r, group), chunk_stride(s));
 }
 
-/* Runs the steps on row r of the block, of the group that begins with row `group`. */
-static void run_steps(const sweep *s, cg_val r, cg_val group) {
+/* One step on `rows` rows from row r of the block on; from[] becomes where it has put them. */
+static void run_step(const sweep *s, const tt_fused_step *step, int rows, cg_val r, cg_val group, cg_val *from, cg_val sums) {
   cg_ctx *c = s->c;
-  cg_val row = cg_add(c, s->first, r), from, sums = s->sums;
-  if (!s->f.lead)
-    from = row_at(s, cg_in(s->k, 0), row);
-  else
-    from = s->f.step[0].keep ? row_at(s, cg_out(s->k, s->f.step[0].out), row) : chunk_row(s, r, group);
-  if (s->f.colsum >= 0) sums = cg_gep(c, c->f32, sums, cg_i64(c, tt_mx_blocks(s->D) * BLOCK));
-  for (int i = s->f.lead; i < s->f.n_steps; i++) {
-    const tt_fused_step *step = &s->f.step[i];
-    int extra = tt_ops[step->op].n_out - 1, operands = tt_ops[step->op].max_in;
-    cg_val in[8] = {NULL}, out[8] = {NULL};
-    for (int j = 1; j < operands; j++) in[j] = cg_in(s->k, step->in + step->n_in - operands + j);
-    for (int j = 1; j <= extra; j++) out[j] = cg_out(s->k, step->out + step->n_out - extra - 1 + j);
-    cg_val to = step->keep ? row_at(s, cg_out(s->k, step->out), row) : chunk_row(s, r, group);
-    bool part = tt_ops[step->op].flags & TT_EW;
-    for (int j = 1; j < operands && part; j++) in[j] = cg_gep(c, c->f32, in[j], s->col);
-    cg_row_op o = {s->k, step->op, s->D, s->span, row, from, to, in, out, sums};
-    if (tt_ops[step->op].flags & TT_EW)
+  int extra = tt_ops[step->op].n_out - 1, operands = tt_ops[step->op].max_in;
+  cg_val in[8] = {NULL}, out[8] = {NULL};
+  for (int j = 1; j < operands; j++) in[j] = cg_in(s->k, step->in + step->n_in - operands + j);
+  for (int j = 1; j <= extra; j++) out[j] = cg_out(s->k, step->out + step->n_out - extra - 1 + j);
+  bool elementwise = tt_ops[step->op].flags & TT_EW;
+  for (int j = 1; j < operands && elementwise; j++) in[j] = cg_gep(c, c->f32, in[j], s->col);
+  cg_row_op o = {s->k, step->op, s->D, s->span, .rows = elementwise ? 1 : rows, .in = in, .out = out, .sums = sums};
+  for (int i = 0; i < rows; i += o.rows) {
+    o.row = cg_add(c, s->first, cg_add(c, r, cg_i64(c, i)));
+    for (int j = 0; j < o.rows; j++) {
+      cg_val at = cg_add(c, r, cg_i64(c, i + j)), row = cg_add(c, s->first, at);
+      o.from[j] = from[i + j];
+      o.to[j] = from[i + j] = step->keep ? row_at(s, cg_out(s->k, step->out), row) : chunk_row(s, at, group);
+    }
+    if (elementwise)
       cg_elementwise_row(&o);
     else if (sums_rows(step->op))
       cg_layernorm_grad_row(&o);
@@ -99,8 +97,25 @@ static void run_steps(const sweep *s, cg_val r, cg_val group) {
       TT_ASSERT(step->op == TT_OP_LAYERNORM); /* any other STEP needs a row function of its own */
       cg_layernorm_row(&o);
     }
-    if (sums_rows(step->op)) sums = cg_gep(c, c->f32, sums, cg_i64(c, extra * s->D));
-    from = to;
+  }
+}
+
+/* Runs the steps on `rows` rows from row r of the block on, of the group that begins with row `group`. */
+static void run_steps(const sweep *s, int rows, cg_val r, cg_val group) {
+  cg_ctx *c = s->c;
+  cg_val from[CG_ROWS], sums = s->sums;
+  for (int i = 0; i < rows; i++) {
+    cg_val at = cg_add(c, r, cg_i64(c, i)), row = cg_add(c, s->first, at);
+    if (!s->f.lead)
+      from[i] = row_at(s, cg_in(s->k, 0), row);
+    else
+      from[i] = s->f.step[0].keep ? row_at(s, cg_out(s->k, s->f.step[0].out), row) : chunk_row(s, at, group);
+  }
+  if (s->f.colsum >= 0) sums = cg_gep(c, c->f32, sums, cg_i64(c, tt_mx_blocks(s->D) * BLOCK));
+  for (int i = s->f.lead; i < s->f.n_steps; i++) {
+    const tt_fused_step *step = &s->f.step[i];
+    run_step(s, step, rows, r, group, from, sums);
+    if (sums_rows(step->op)) sums = cg_gep(c, c->f32, sums, cg_i64(c, (tt_ops[step->op].n_out - 1) * s->D));
   }
 }
 
@@ -130,14 +145,25 @@ static void quantize_row(sweep *s, cg_val r, cg_val group) {
   cg_quantize_row(&s->along, cg_i64(c, 0), cg_add(c, cg_mul(c, row, cg_i64(c, s->along.nb)), block), s->span);
 }
 
+/* How many rows the steps take at once: where one waits for its sums over a row, others have work meanwhile. */
+static int rows_in_step(const sweep *s) {
+  bool waits = false;
+  for (int i = s->f.lead; i < s->f.n_steps; i++) {
+    if (sums_rows(s->f.step[i].op)) return 1;
+    waits |= !(tt_ops[s->f.step[i].op].flags & TT_EW);
+  }
+  return waits && s->group % CG_ROWS == 0 && s->rows % CG_ROWS == 0 ? CG_ROWS : 1;
+}
+
 static void emit_group(sweep *s, cg_val begin) {
   cg_ctx *c = s->c;
   cg_loop r;
   cg_val end = cg_add(c, begin, cg_i64(c, s->group));
   if (s->rows % s->group) end = cg_min(c, end, s->count);
   if (s->f.n_steps > s->f.lead) {
-    cg_loop_begin(c, &r, begin, end, 1, 0, NULL);
-    run_steps(s, r.i, begin);
+    int rows = rows_in_step(s);
+    cg_loop_begin(c, &r, begin, end, rows, 0, NULL);
+    run_steps(s, rows, r.i, begin);
     cg_loop_end(&r, NULL);
   }
   if (s->f.out_q < 0) return;

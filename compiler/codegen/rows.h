@@ -27,14 +27,17 @@ void cg_zero_row(cg_ctx *c, cg_val row, int64_t n);
 /* to[0..D) = sums over the runs of from[run * width + 0..D). */
 void cg_add_runs(cg_kernel *k, int64_t rows, cg_val from, int64_t width, cg_val to, int64_t D);
 
-/* An op on one row, in a kernel of its own or as a step of mx.fused: attributes are those of the open kernel's node. */
+/* An op on one row, or on a few that follow each other, in a kernel of its own or as a step of mx.fused: attributes are those
+ * of the open kernel's node. */
+enum { CG_ROWS = 4 };
 typedef struct cg_row_op {
   cg_kernel *k;
   tt_op op;
   int64_t D;              /* elements of a row */
   int64_t n;              /* of which these are computed; all but elementwise ops need the whole row */
   cg_val row;             /* its number */
-  cg_val from, to;        /* the row (the part) of operand 0 and of result 0, which may be the same memory */
+  int rows;               /* how many there are, at most CG_ROWS; only layernorm takes more than one */
+  cg_val from[CG_ROWS], to[CG_ROWS]; /* the rows (the part) of operand 0 and of result 0, which may be the same memory */
   const cg_val *in, *out; /* the other operands and results, from 1 on; of an elementwise op where column 0 of the part is */
   cg_val sums;            /* [n][D], where the n results behind the first are sums over rows: this run's so far */
 } cg_row_op;
