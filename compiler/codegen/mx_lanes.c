@@ -196,14 +196,18 @@ static cg_val rng_multiplied(cg_ctx *c, cg_val key, cg_val h) {
 }
 
 /* All but the last step. */
-static cg_val rng_end(cg_ctx *c, cg_val begun) {
+static cg_val rng_last_product(cg_ctx *c, cg_val begun) {
   cg_val h = cg_xor(c, begun, cg_shr(c, begun, cg_vi(c, 15)));
   return cg_mul(c, h, cg_vi(c, INT64_C(0x846ca68b)));
 }
 
-cg_val cg_rng_words(cg_ctx *c, cg_val key, cg_val counters) {
-  cg_val h = rng_end(c, rng_multiplied(c, key, rng_mixed(c, key, counters)));
+cg_val cg_rng_end(cg_ctx *c, cg_val begun) {
+  cg_val h = rng_last_product(c, begun);
   return cg_xor(c, h, cg_shr(c, h, cg_vi(c, 16)));
+}
+
+cg_val cg_rng_words(cg_ctx *c, cg_val key, cg_val counters) {
+  return cg_rng_end(c, rng_multiplied(c, key, rng_mixed(c, key, counters)));
 }
 
 /* RNG_FIRST (a ^ i) at [a][i]. */
@@ -259,7 +263,7 @@ static cg_val turn_left(cg_ctx *c, cg_val v, int places) {
 void cg_mx_random(cg_ctx *c, tt_qspec q, cg_val begun, cg_val *even, cg_val *odd) {
   int at = stochastic_e2m1(c, q) ? 6 : 0;
   int64_t mask = INT64_C(0xffff) << at;
-  cg_val h = rng_end(c, begun), high = cg_shr(c, h, cg_vi(c, 16 - at));
+  cg_val h = rng_last_product(c, begun), high = cg_shr(c, h, cg_vi(c, 16 - at));
   *odd = cg_and(c, high, cg_vi(c, mask));
   *even = cg_masked_xor(c, mask, at ? turn_left(c, h, at) : h, high);
 }

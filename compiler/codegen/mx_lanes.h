@@ -33,7 +33,8 @@ typedef struct cg_rng_runs {
   cg_val begun[4], step[2];
 } cg_rng_runs;
 cg_rng_runs cg_rng_begin_runs(cg_ctx *c, cg_val key, cg_val first /* vi */);
-/* The random bits of elements 2 c and 2 c + 1, as cg_mx_nibbles wants them. */
+cg_val cg_rng_end(cg_ctx *c, cg_val begun); /* the words */
+/* Instead of the word its halves, the random bits of elements 2 c and 2 c + 1, as cg_mx_nibbles wants them. */
 void cg_mx_random(cg_ctx *c, tt_qspec q, cg_val begun, cg_val *even, cg_val *odd);
 
 /* The float that integers of codes (see cg_mx_values) are multiplied by: from an i32 or vi of scales; NaN from 255. */

@@ -228,15 +228,12 @@ cg_val cg_requantize_scan(cg_requantizer *r) {
   return any(c, cg_or(c, far, lost));
 }
 
-/* 16 words from counter `first` on, as 16-bit numbers of 32 elements. */
+/* 16 words from counter `first` on, a multiple of 16, as 16-bit numbers of 32 elements. */
 static cg_val random_words(const cg_quantizer *z, cg_val first) {
   cg_ctx *c = z->c;
   cg_val v[4];
   int n = 16 / c->W;
-  for (int i = 0; i < n; i++) {
-    cg_val at = cg_splat(c, cg_add(c, first, cg_i32(c, i * c->W)), c->W);
-    v[i] = cg_rng_words(c, z->key, cg_add(c, at, cg_iota(c, c->i32, c->W)));
-  }
+  for (int i = 0; i < n; i++) v[i] = cg_rng_end(c, cg_rng_begin(c, z->key, first, i * c->W));
   for (; n > 1; n /= 2)
     for (int i = 0; i < n / 2; i++) v[i] = join(c, v[2 * i], v[2 * i + 1]);
   return cg_bits(c, v[0], cg_vec(c, c->i16, 32));
