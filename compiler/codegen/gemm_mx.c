@@ -23,7 +23,7 @@
 #include <stdio.h>
 #include "compiler/ir/mx.h"
 
-enum { SCALE_NAN = 255, MOST_ROWS = 240 /* of most products' tasks, see cg_tile_product */ };
+enum { SCALE_NAN = 255, MOST_ROWS = 256 /* of most products' tasks: cg_tile_product, emit_mx_fused.c */ };
 /* fast where min A, min B, max A, max B of the raw scales satisfy these; see ranges_ok */
 enum { MIN_B = 1, MAX_B = 127 + 104, MAX_EXPONENT = 127 - 20 };
 

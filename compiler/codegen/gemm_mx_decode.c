@@ -48,9 +48,11 @@ typedef struct decoder {
 
 static bool decoder_begin(cg_ctx *c, decoder *d, const char *what, const cg_mx_shape *s) {
   char part[48], name[96];
+  cg_mx_shape key = *s;
   *d = (decoder){.c = c, .s = s, .l = cg_mx_layout_of(c, s)};
   snprintf(part, sizeof part, "%s%lld", what, (long long)s->nb);
-  cg_mx_name(name, sizeof name, part, s);
+  key.stream = false; /* is the product's alone */
+  cg_mx_name(name, sizeof name, part, &key);
   if (!cg_shared_begin(c, &d->f, name, D_COUNT, (cg_type[]){c->ptr, c->ptr, c->i64, c->i64, c->ptr})) return false;
   d->codes = cg_shared_arg(&d->f, D_CODES);
   d->scales = cg_shared_arg(&d->f, D_SCALES);
