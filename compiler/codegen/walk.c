@@ -1,5 +1,6 @@
 /* See walk.h. The innermost merged dimension is the vector loop. Tasks are chunks of it where it is long, groups of rows
- * where it is short. */
+ * where it is short. Rows of a few vectors are walked in runs along the next dimension: to find where a row begins takes a
+ * division for each dimension, longer than to copy it. */
 #include <string.h>
 #include "compiler/codegen/walk.h"
 
@@ -78,10 +79,13 @@ void cg_walk_done(cg_walk *w) {
 /* How tasks cut the walk: `rows` outer positions a task over the whole inner dimension, or (rows 0) chunks of it. */
 typedef struct cut {
   int64_t outer, inner, rows, chunk, n_chunks;
+  int64_t run; /* rows at a time, of which a task has a multiple; 1: each by itself */
 } cut;
 
+enum { SHORT_ROW = 64 }; /* elements */
+
 static cut cut_walk(const cg_walk *w) {
-  cut t = {1, w->dim[w->rank - 1], 0, 0, 1};
+  cut t = {1, w->dim[w->rank - 1], 0, 0, 1, 1};
   for (int d = 0; d < w->rank - 1; d++) t.outer *= w->dim[d];
   int64_t grain = cg_grain(t.outer * t.inner, w->cost, 64);
   if (t.inner > grain) {
@@ -89,6 +93,8 @@ static cut cut_walk(const cg_walk *w) {
     t.n_chunks = (t.inner + grain - 1) / grain;
   } else {
     t.rows = t.inner > 0 ? grain / t.inner : 1;
+    int64_t run = w->rank > 1 ? w->dim[w->rank - 2] : 1;
+    if (run > 1 && t.inner <= SHORT_ROW && t.rows >= run) t.rows -= t.rows % run, t.run = run;
   }
   return t;
 }
@@ -147,21 +153,40 @@ static void vector_body(void *u, cg_val i, cg_val n) {
   for (int k = 0; k < r->w->n_out; k++) store_lanes(r, r->w->n_in + k, out[k], i, n);
 }
 
-/* Pointers to the row `row` (i64) of every operand: the row number in mixed radix, times strides. */
-static void row_bases(row_ctx *r, const cg_val *base, cg_val row) {
+/* Pointers to position `row` (i64) of the first `rank` dimensions of every operand: its digits in mixed radix, times strides. */
+static void bases(row_ctx *r, const cg_val *base, cg_val row, int rank) {
   cg_ctx *c = r->c;
   const cg_walk *w = r->w;
   cg_val at[CG_WALK_OPS];
   for (int k = 0; k < w->n_in + w->n_out; k++) at[k] = cg_i64(c, w->offset[k]);
-  for (int d = w->rank - 2; d >= 0; d--) {
+  for (int d = rank - 1; d >= 0; d--) {
     cg_val digit = d == 0 ? row : cg_rem(c, row, cg_i64(c, w->dim[d]));
     for (int k = 0; k < w->n_in + w->n_out; k++)
       if (w->stride[k][d]) at[k] = cg_add(c, at[k], cg_mul(c, digit, cg_i64(c, w->stride[k][d])));
     if (d > 0) row = cg_div(c, row, cg_i64(c, w->dim[d]));
   }
   for (int k = 0; k < w->n_in + w->n_out; k++) r->base[k] = cg_gep(c, c->f32, base[k], at[k]);
-  for (int k = 0; k < w->n_in; k++)
-    r->splat[k] = w->stride[k][w->rank - 1] ? NULL : cg_splat(c, cg_load(c, c->f32, r->base[k], 4), c->W);
+}
+
+static void walk_row(row_ctx *r, cg_val begin, cg_val end) {
+  cg_ctx *c = r->c;
+  for (int k = 0; k < r->w->n_in; k++)
+    r->splat[k] = r->w->stride[k][r->w->rank - 1] ? NULL : cg_splat(c, cg_load(c, c->f32, r->base[k], 4), c->W);
+  cg_each(c, begin, end, vector_body, r);
+}
+
+/* Rows [first, first + run), which only the innermost but one dimension tells apart. */
+static void walk_run(row_ctx *r, const cg_val *base, cg_val first, const cut *t) {
+  cg_ctx *c = r->c;
+  int last = r->w->rank - 2, n = r->w->n_in + r->w->n_out;
+  bases(r, base, cg_div(c, first, cg_i64(c, t->run)), last);
+  cg_val start[CG_WALK_OPS];
+  memcpy(start, r->base, sizeof start);
+  cg_loop l;
+  cg_loop_begin(c, &l, cg_i64(c, 0), cg_i64(c, t->run), 1, 0, NULL);
+  for (int k = 0; k < n; k++) r->base[k] = cg_gep(c, c->f32, start[k], cg_mul(c, l.i, cg_i64(c, r->w->stride[k][last])));
+  walk_row(r, cg_i64(c, 0), cg_i64(c, t->inner));
+  cg_loop_end(&l, NULL);
 }
 
 void cg_walk_emit(cg_kernel *k, const cg_walk *w, const cg_val *base, cg_walk_fn *body, void *u) {
@@ -171,16 +196,20 @@ void cg_walk_emit(cg_kernel *k, const cg_walk *w, const cg_val *base, cg_walk_fn
   if (t.rows) {
     cg_range rows = cg_task_range(k, t.outer, t.rows);
     cg_loop l;
-    cg_loop_begin(c, &l, rows.begin, rows.end, 1, 0, NULL);
-    row_bases(&r, base, l.i);
-    cg_each(c, cg_i64(c, 0), cg_i64(c, t.inner), vector_body, &r);
+    cg_loop_begin(c, &l, rows.begin, rows.end, t.run, 0, NULL);
+    if (t.run > 1) {
+      walk_run(&r, base, l.i, &t);
+    } else {
+      bases(&r, base, l.i, w->rank - 1);
+      walk_row(&r, cg_i64(c, 0), cg_i64(c, t.inner));
+    }
     cg_loop_end(&l, NULL);
     return;
   }
   cg_val chunks = cg_i64(c, t.n_chunks);
   cg_val begin = cg_mul(c, cg_rem(c, k->task, chunks), cg_i64(c, t.chunk));
-  row_bases(&r, base, cg_div(c, k->task, chunks));
+  bases(&r, base, cg_div(c, k->task, chunks), w->rank - 1);
   cg_val end = cg_add(c, begin, cg_i64(c, t.chunk));
   if (t.inner % t.chunk) end = cg_min(c, end, cg_i64(c, t.inner));
-  cg_each(c, begin, end, vector_body, &r);
+  walk_row(&r, begin, end);
 }

@@ -17,6 +17,9 @@ static void transposes(sweep *s) {
   p = sweep_ints(s, TT_A_PERM, 6, 0, 2, 4, 1, 3, 5);
   one(s, TT_OP_TRANSPOSE, sweep_f32(6, 2, 3, 7, 4, 7, 4), 1, &p);
   sweep_begin(s);
+  p = sweep_ints(s, TT_A_PERM, 6, 0, 2, 4, 1, 3, 5);
+  one(s, TT_OP_TRANSPOSE, sweep_f32(6, 2, 3, 14, 16, 5, 16), 1, &p); /* several tasks of whole runs */
+  sweep_begin(s);
   p = sweep_ints(s, TT_A_PERM, 3, 2, 0, 1);
   one(s, TT_OP_TRANSPOSE, tt_type_make(TT_I32, 3, (int64_t[]){5, 6, 70}), 1, &p);
   sweep_begin(s);
