@@ -272,20 +272,21 @@ static cg_val pack(cg_ctx *c, cg_val codes) {
   return shuffle(c, pairs, pairs, index, 32);
 }
 
-/* Asks for the lines that the next run of four blocks will write: a fourth of the columns in each of these four, since a
- * core waits for no more than a dozen lines at a time. A column's 64 bytes may lie in two lines. */
-static void ask_for_results(const cg_requantizer *r, cg_val pair) {
+/* The lines that the next run of four blocks will write are asked for meanwhile: a fourth of the columns in each of these four,
+ * since a core waits for no more than a dozen lines at a time. A column's 64 bytes may lie in two lines: where the first
+ * column's begin and end, of source block b. Two pairs of columns later it is the next column's turn. */
+static void first_results(const cg_requantizer *r, cg_val b, cg_val *line) {
   const cg_quantizer *z = r->z;
   cg_ctx *c = z->c;
-  cg_val three = cg_i64(c, 3), one = cg_i64(c, 1), quarter = cg_mul(c, cg_and(c, r->block, three), cg_i64(c, 16));
-  cg_val col = cg_add(c, cg_mul(c, r->first, cg_i64(c, TT_MX_BLOCK)), cg_add(c, quarter, cg_shr(c, pair, one)));
-  cg_val block = cg_add(c, cg_mul(c, col, cg_i64(c, z->nb)), cg_add(c, cg_or(c, r->block, three), one));
-  cg_val at = cg_add(c, cg_mul(c, block, cg_i64(c, TT_MX_BLOCK / 2)), cg_mul(c, cg_and(c, pair, one), cg_i64(c, N - 1)));
-  cg_prefetch_write(c, cg_gep_bytes(c, z->codes, at));
+  cg_val three = cg_i64(c, 3), quarter = cg_mul(c, cg_and(c, r->block, three), cg_i64(c, 16));
+  cg_val col = cg_add(c, cg_mul(c, r->first, cg_i64(c, TT_MX_BLOCK)), cg_add(c, quarter, cg_mul(c, b, cg_i64(c, 8))));
+  cg_val block = cg_add(c, cg_mul(c, col, cg_i64(c, z->nb)), cg_add(c, cg_or(c, r->block, three), cg_i64(c, 1)));
+  line[0] = cg_gep_bytes(c, z->codes, cg_mul(c, block, cg_i64(c, TT_MX_BLOCK / 2)));
+  line[1] = cg_addr(c, c->i8, line[0], N - 1);
 }
 
 /* Columns 2 i and 2 i + 1 of source block b of the two. */
-static void two_columns(const cg_requantizer *r, cg_val b, cg_val i, cg_val steps) {
+static void two_columns(const cg_requantizer *r, cg_val b, cg_val i, cg_val steps, cg_val line) {
   const cg_quantizer *z = r->z;
   cg_ctx *c = z->c;
   cg_type half = cg_vec(c, c->i8, 32), words = cg_vec(c, c->i16, 32), all = cg_vec(c, c->i8, N);
@@ -300,7 +301,7 @@ static void two_columns(const cg_requantizer *r, cg_val b, cg_val i, cg_val step
   cg_val col = cg_add(c, cg_mul(c, cg_add(c, r->first, b), cg_i64(c, TT_MX_BLOCK)), cg_mul(c, i, cg_i64(c, 2)));
   cg_val block = cg_add(c, cg_mul(c, col, cg_i64(c, z->nb)), r->block), orders = order_of(c, x, steps);
   cg_val codes = z->key ? stochastic_codes(r, orders, origin, block) : nearest_codes(c, orders, origin);
-  ask_for_results(r, pair);
+  cg_prefetch_write(c, line);
   codes = pack(c, cg_or(c, codes, cg_and(c, spread, bytes(c, 8, N))));
   cg_val to = cg_gep_bytes(c, z->codes, cg_mul(c, block, cg_i64(c, TT_MX_BLOCK / 2))),
          scales = cg_gep_bytes(c, z->scales, block);
@@ -320,8 +321,11 @@ void cg_requantize_columns(const cg_requantizer *r) {
     cg_val left = cg_sub(c, cg_i64(c, r->from->dim[1] / 2), cg_mul(c, cg_add(c, r->first, b.i), cg_i64(c, 16)));
     pairs = cg_min(c, pairs, left);
   }
-  cg_loop_begin(c, &i, cg_i64(c, 0), pairs, 1, 0, NULL);
-  two_columns(r, b.i, i.i, steps);
-  cg_loop_end(&i, NULL);
+  cg_val line[2];
+  first_results(r, b.i, line);
+  cg_loop_begin(c, &i, cg_i64(c, 0), pairs, 1, 2, line);
+  two_columns(r, b.i, i.i, steps, i.carry[0]);
+  cg_val next[2] = {i.carry[1], cg_addr(c, c->i8, i.carry[0], r->z->nb * (TT_MX_BLOCK / 2))};
+  cg_loop_end(&i, next);
   cg_loop_end(&b, NULL);
 }
