@@ -70,15 +70,17 @@ typedef struct cg_scores {
 } cg_scores;
 void cg_strip_scores(cg_ctx *c, const cg_scores *s);
 
-/* A matrix [N][d] as a mix reads it: panels of columns, each [N][width]. */
+/* A matrix [N][d] as a mix reads it: panels of columns, each [N][width]; or just as it lies, if rows of d floats so many apart
+ * fill all sets of a cache. */
+bool cg_mix_in_place(const cg_ctx *c, int64_t row, int64_t d);
 void cg_mix_pack(cg_ctx *c, cg_val from, int64_t row, int64_t N, int64_t d, cg_val to);
 
-/* out[m][j] (=, +=) factor[m] * sum over k < K of a(m, k) b[k][j], m < M, j < d; b packed, of `b_rows` rows. a(m, k) is at a +
- * m * a_rs + k * a_cs, one of which is 1. */
+/* out[m][j] (=, +=) factor[m] * sum over k < K of a(m, k) b[k][j], m < M, j < d; b packed, of `b_rows` rows, or in place, rows
+ * b_row apart (0: packed). a(m, k) is at a + m * a_rs + k * a_cs, one of which is 1. */
 typedef struct cg_mix {
   cg_val a, b, out;
   cg_val factor; /* NULL: 1 */
-  int64_t M, K, d, b_rows, a_rs, a_cs, out_row;
+  int64_t M, K, d, b_rows, b_row, a_rs, a_cs, out_row;
   bool accumulate;
 } cg_mix;
 void cg_strip_mix(cg_ctx *c, const cg_mix *m);

@@ -1,7 +1,7 @@
-/* What attention in strips is made of; see attention.h. Register tiles are chosen so that a tile's loads are few: vectors of the
- * operand in rows times broadcast elements of the other, 24 sums where there are 32 registers. Rows are cut into tiles of two
- * neighbouring sizes, each its own function, so that no row and (but for the lanes of a strip's last vector) no column is
- * padded: 197 rows are 22 tiles of 8 and 3 of 7. */
+/* What attention in strips is made of; see attention.h. Register tiles are chosen so that a tile's loads are few: vectors of
+ * the operand in rows times broadcast elements of the other, 24 sums where there are 32 registers. Rows are cut into tiles
+ * of two neighbouring sizes, each its own function, so that no row and (but for the lanes of a strip's last vector) no
+ * column is padded: 197 rows are 22 tiles of 8 and 3 of 7. */
 #include "compiler/codegen/attention.h"
 #include <stdio.h>
 #include "compiler/codegen/gemm.h"
@@ -190,6 +190,11 @@ static int panel_begin(const cg_ctx *c, int64_t d, int p) {
 }
 static int panel_vectors(const cg_ctx *c, int64_t d, int p) { return panel_begin(c, d, p + 1) - panel_begin(c, d, p); }
 
+bool cg_mix_in_place(const cg_ctx *c, int64_t row, int64_t d) {
+  int64_t apart = row & -row; /* the largest power of two in it: rows begin at all multiples of that many floats */
+  return panel_count(c, d) == 1 && apart % 16 == 0 && apart <= d;
+}
+
 void cg_mix_pack(cg_ctx *c, cg_val from, int64_t row, int64_t N, int64_t d, cg_val to) {
   enum { AHEAD = 8 }; /* rows lie apart, so that no prefetcher of the hardware's finds the next one in time */
   cg_loop l;
@@ -223,12 +228,13 @@ static void store_mix(cg_ctx *c, const cg_shared *f, const cg_mix *m, const tile
 
 static cg_val mix_function(cg_ctx *c, const cg_mix *m, int rows, int vectors) {
   char name[96];
-  snprintf(name, sizeof name, "cg.attn.mix%s.%dx%d.a%lld_%lld.o%lld", m->factor ? "ed" : "", rows, vectors, (long long)m->a_rs,
-           (long long)m->a_cs, (long long)m->out_row);
+  int64_t b_row = m->b_row ? m->b_row : vectors * c->W;
+  snprintf(name, sizeof name, "cg.attn.mix%s.%dx%d.a%lld_%lld.b%lld.o%lld", m->factor ? "ed" : "", rows, vectors,
+           (long long)m->a_rs, (long long)m->a_cs, (long long)b_row, (long long)m->out_row);
   cg_type types[M_COUNT] = {c->ptr, c->ptr, c->i64, c->ptr, c->ptr, c->i64, c->ptr};
   cg_shared f;
   if (!cg_shared_begin(c, &f, name, M_COUNT, types)) return f.fn;
-  tile t = {.rows = rows, .vectors = vectors, .a_rs = m->a_rs, .a_cs = m->a_cs, .b_row = vectors * c->W};
+  tile t = {.rows = rows, .vectors = vectors, .a_rs = m->a_rs, .a_cs = m->a_cs, .b_row = b_row};
   cg_val sums[ACC_MAX];
   for (int i = 0; i < rows; i++)
     for (int v = 0; v < vectors; v += 16 / c->W)
@@ -257,7 +263,9 @@ static void mix_tile(void *u, cg_val first, int64_t rows) {
   int vectors = panel_vectors(c, m->d, w->panel);
   cg_val fn = mix_function(c, m, (int)rows, vectors);
   cg_val a = cg_add(c, cg_mul(c, first, cg_i64(c, m->a_rs)), cg_mul(c, w->k0, cg_i64(c, m->a_cs)));
-  cg_val b = cg_addr(c, c->f32, cg_gep(c, c->f32, m->b, cg_mul(c, w->k0, cg_i64(c, vectors * c->W))), begin * m->b_rows);
+  int64_t b_row = m->b_row ? m->b_row : vectors * c->W;
+  cg_val b = cg_gep(c, c->f32, m->b, cg_mul(c, w->k0, cg_i64(c, b_row)));
+  b = cg_addr(c, c->f32, b, m->b_row ? begin : begin * m->b_rows);
   cg_val out = cg_addr(c, c->f32, cg_gep(c, c->f32, m->out, cg_mul(c, first, cg_i64(c, m->out_row))), begin);
   cg_val source = out, source_row = cg_i64(c, m->out_row);
   if (!m->accumulate) {

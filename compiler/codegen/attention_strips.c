@@ -9,7 +9,7 @@
 #include "compiler/codegen/gemm.h"
 #include "compiler/codegen/rows.h"
 
-enum { QUERIES_MAX = 256, BLOCK = 192 }; /* backward, more queries than the first are taken in blocks, of which both tiles fit L2 */
+enum { QUERIES_MAX = 256, BLOCK = 192 }; /* backward, more queries than the first are taken in blocks: both tiles fit L2 */
 
 static const double log2_e = 1.44269504088896340736, ln_2 = 0.693147180559945309417;
 
@@ -62,7 +62,7 @@ static cg_ahead next_rows(strips *s, cg_val now, int64_t row) {
   return (cg_ahead){cg_gep(s->c, s->c->f32, now, cg_add(s->c, next, s->ahead)), row};
 }
 
-/* Strips of n queries, of two neighbouring numbers of vectors; the last one is its own code, as its last vector may not be whole. */
+/* Strips of n queries, of two neighbouring numbers of vectors; the last is its own code: its last vector may not be whole. */
 static void each_strip(strips *s, int64_t n, strip_fn *body) {
   int64_t W = s->c->W, vectors = (n + W - 1) / W, most = cg_strip_vectors(s->c);
   int64_t count = (vectors + most - 1) / most, size = vectors / count, greater = vectors % count;
@@ -109,6 +109,18 @@ static void exponentiate(strips *s, cg_val lse, int vectors, int64_t rows) {
   }
 }
 
+/* Rows of d floats as m's b: in place or packed to `to`. */
+static void mix_from(strips *s, cg_mix *m, cg_val from, int64_t row, int64_t rows, cg_val to) {
+  bool in_place = cg_mix_in_place(s->c, row, s->a->d);
+  m->b = in_place ? from : to;
+  m->b_rows = rows;
+  m->b_row = in_place ? row : 0;
+}
+
+static void pack(strips *s, cg_val from, int64_t row, int64_t rows, cg_val to) {
+  if (!cg_mix_in_place(s->c, row, s->a->d)) cg_mix_pack(s->c, from, row, rows, s->a->d, to);
+}
+
 static void forward_strip(strips *s, cg_val first, int vectors, int64_t rows) {
   cg_ctx *c = s->c;
   cg_attn *a = s->a;
@@ -121,8 +133,9 @@ static void forward_strip(strips *s, cg_val first, int vectors, int64_t rows) {
   scores.ahead[2] = next_rows(s, a->v, a->row);
   cg_strip_scores(c, &scores);
   exponentiate(s, cg_gep(c, c->f32, a->lse, first), vectors, rows);
-  cg_mix o = {.a = s->p, .b = s->v, .out = cg_row(c, a->o, first, a->H * a->d), .factor = s->fold, .M = rows, .K = a->N,
-              .d = a->d, .b_rows = a->N, .a_rs = 1, .a_cs = s->ld, .out_row = a->H * a->d};
+  cg_mix o = {.a = s->p, .out = cg_row(c, a->o, first, a->H * a->d), .factor = s->fold, .M = rows, .K = a->N, .d = a->d,
+              .a_rs = 1, .a_cs = s->ld, .out_row = a->H * a->d};
+  mix_from(s, &o, a->v, a->row, a->N, s->v);
   cg_strip_mix(c, &o);
 }
 
@@ -132,7 +145,7 @@ void cg_attn_strips_forward(cg_attn *a) {
   s.panel[0] = take(&s, a->d * s.ld);
   s.p = take(&s, a->N * s.ld);
   s.v = take(&s, a->N * a->d);
-  cg_mix_pack(a->c, a->v, a->row, a->N, a->d, s.v);
+  pack(&s, a->v, a->row, a->N, s.v);
   each_strip(&s, a->Q, forward_strip);
 }
 
@@ -183,17 +196,20 @@ static void backward_strip(strips *s, cg_val first, int vectors, int64_t rows) {
   scores.ahead[1] = next_rows(s, a->d_o, a->H * a->d);
   cg_strip_scores(c, &scores);
   score_gradient(s, p, ds, vectors);
-  cg_mix dq = {.a = ds, .b = s->key, .out = cg_row(c, a->dq, query, a->row), .M = rows, .K = a->N, .d = a->d,
-               .b_rows = a->N, .a_rs = 1, .a_cs = s->ld, .out_row = a->row};
+  cg_mix dq = {.a = ds, .out = cg_row(c, a->dq, query, a->row), .M = rows, .K = a->N, .d = a->d, .a_rs = 1, .a_cs = s->ld,
+               .out_row = a->row};
+  mix_from(s, &dq, a->key, a->row, a->N, s->key);
   cg_strip_mix(c, &dq);
 }
 
 /* out[N][d] (+)= tile[N][rows] x[rows][d], x's rows being the block's. */
 static void mix_block(strips *s, cg_val tile, cg_val x, int64_t x_row, int64_t rows, bool accumulate, cg_val out) {
   cg_attn *a = s->a;
-  cg_mix_pack(s->c, cg_row(s->c, x, s->first, x_row), x_row, rows, a->d, s->v);
-  cg_mix m = {.a = tile, .b = s->v, .out = out, .M = a->N, .K = rows, .d = a->d, .b_rows = rows, .a_rs = s->ld, .a_cs = 1,
-              .out_row = a->row, .accumulate = accumulate};
+  cg_val from = cg_row(s->c, x, s->first, x_row);
+  cg_mix m = {.a = tile, .out = out, .M = a->N, .K = rows, .d = a->d, .a_rs = s->ld, .a_cs = 1, .out_row = a->row,
+              .accumulate = accumulate};
+  pack(s, from, x_row, rows, s->v);
+  mix_from(s, &m, from, x_row, rows, s->v);
   cg_strip_mix(s->c, &m);
 }
 
@@ -223,7 +239,7 @@ void cg_attn_strips_backward(cg_attn *a) {
   s.ds = take(&s, a->N * s.ld);
   s.key = take(&s, a->N * a->d);
   s.v = take(&s, block * a->d);
-  cg_mix_pack(a->c, a->key, a->row, a->N, a->d, s.key);
+  pack(&s, a->key, a->row, a->N, s.key);
   backward_block(&s, cg_i64(a->c, 0), block, false);
   cg_run_of_pieces(a->c, block, rest / block, block, later_block, &s);
   if (rest % block) later_block(&s, cg_i64(a->c, a->Q - rest % block), rest % block);
