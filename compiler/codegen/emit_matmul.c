@@ -33,7 +33,8 @@ typedef struct cut {
   bool shared_b; /* B is packed once for all tasks; rows are then cut evenly by strips, t.rows being the most that one gets */
 } cut;
 
-enum { STRIP = 12 /* rows that a task has a multiple of */ };
+/* Rows and columns of which a task has multiples: any tile's height and width divide them. */
+enum { STRIP = 24, PANELS = 96 };
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -41,12 +42,12 @@ static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 /* The cut with the least memory traffic, counted in floats, among those with enough tasks whose packed operands fit L2. */
 static cut deep_cut(int64_t M, int64_t N, int64_t K) {
   enum { TASKS = 16, ROWS_MAX = 600, COLS_MAX = 512, DEPTH_MIN = 512 };
-  cut best = {.t = cg_tile_product(M, N, K, 96, 96, 12), .parts = 1, .depth = K};
+  cut best = {.t = cg_tile_product(M, N, K, 96, 96, STRIP), .parts = 1, .depth = K};
   int64_t least_traffic = INT64_MAX, want = least(TASKS, M * N / 1000 * K / 4000 + 1);
   for (int64_t down = 1; down <= 16; down++)
     for (int64_t across = 1; across <= 8; across++) {
-      int64_t rows = least(M, ceil_div(ceil_div(M, down), 12) * 12),
-              cols = least(N, ceil_div(ceil_div(N, across), 32) * 32);
+      int64_t rows = least(M, ceil_div(ceil_div(M, down), STRIP) * STRIP),
+              cols = least(N, ceil_div(ceil_div(N, across), PANELS) * PANELS);
       cg_tiling t = {.rows = rows, .cols = cols, .n_rows = ceil_div(M, rows), .n_cols = ceil_div(N, cols)};
       int64_t depth = ceil_div(ceil_div(K, ceil_div(want, t.n_rows * t.n_cols)), 256) * 256;
       if (depth < DEPTH_MIN) depth = DEPTH_MIN;
@@ -88,6 +89,8 @@ static cut cut_of(const cg_ctx *c, const product *p) {
   whole.shared_b = true;
   if (whole.t.n_rows > EVEN) whole.t.n_rows = ceil_div(whole.t.n_rows, EVEN) * EVEN;
   whole.t.rows = ceil_div(ceil_div(p->M, STRIP), whole.t.n_rows) * STRIP;
+  if (whole.t.n_cols > 1) whole.t.cols = ceil_div(whole.t.cols, PANELS) * PANELS;
+  whole.t.n_cols = ceil_div(p->N, whole.t.cols);
   return whole;
 }
 
@@ -170,10 +173,8 @@ static void launch_sum(cg_node *x, const product *p, int64_t parts) {
   cg_launch(x, "sum", ceil_div(count, grain));
 }
 
-/* A task packs PANELS panels' columns, all of K deep. */
+/* A task packs PANELS columns, all of K deep. */
 static void launch_pack(cg_node *x, const product *p) {
-  enum { PANELS = 2 };
-  int64_t cols = PANELS * 32;
   cg_kernel *k = cg_kernel_begin(x, "pack");
   if (k) {
     cg_ctx *c = k->c;
@@ -181,11 +182,11 @@ static void launch_pack(cg_node *x, const product *p) {
     g.N = g.packed_cols = p->N, g.K = p->K;
     g.b = cg_in(k, 1);
     g.packed_b = cg_work(k, 0, cg_f32_packed_b_bytes(c, &g));
-    cg_range r = cg_task_range(k, p->N, cols);
+    cg_range r = cg_task_range(k, p->N, PANELS);
     cg_f32_pack_b(c, &g, r.begin, r.end);
     cg_kernel_end(k);
   }
-  cg_launch(x, "pack", ceil_div(p->N, cols));
+  cg_launch(x, "pack", ceil_div(p->N, PANELS));
 }
 
 static bool emit_product(cg_node *x, const product *p) {

@@ -1,26 +1,31 @@
 /* Float32 matrix products: C[M,N] = alpha op(A)[M,K] op(B)[K,N], register-tiled with FMA.
  *
  * K is cut into chunks, B into slabs of columns. A slab's chunk is packed to panels of [kc][NR] that stay in L2 together
- * (or was, by a launch before: cg_f32_pack_b); then each strip of MR rows of A runs over all its panels. The strip, read from
- * far away but once, is in L1 for all panels but the first, so that A is read in place where its rows are contiguous along k:
- * packing it would cost more than the pages that its rows lie on. It is packed to [kc][MR] where they are not, and for the
- * last, incomplete strip, which is padded with zeros so that one micro kernel serves. After Goto and van de Geijn, "Anatomy of
- * High-Performance Matrix Multiplication" (2008), with A and B in each other's place because the shapes here are tall. */
+ * (or was, by a launch before: cg_f32_pack_b); then each strip of MR rows of A runs over all its panels. The strip, which is
+ * asked for while the one before is multiplied, comes from far away but once, so that A is read in place where its rows are
+ * contiguous along k: packing it would cost more than the pages that its rows lie on. It is packed to [kc][MR] where they are
+ * not, and for the last, incomplete strip, which is padded with zeros so that one micro kernel serves. After Goto and van de
+ * Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008), with A and B in each other's place because the shapes
+ * here are tall. */
 #include "compiler/codegen/gemm_f32.h"
 #include <stdio.h>
 
 /* Of all targets. A strip in place may be deeper, and C is touched less often, than where both operands are packed by a task
  * and have to be in L2 side by side. */
-enum { KC_MAX = 256, KC_IN_PLACE = 384, SLAB = 384, NR_MIN = 8, NR_MAX = 32, MR_MAX = 12 };
+enum { KC_MAX = 256, KC_IN_PLACE = 384, SLAB = 384, NR_MIN = 8, NR_MAX = 48, MR_MAX = 12 };
 
 typedef struct shape {
   int mr, nr, nv; /* nr = nv vectors of W */
 } shape;
 
-static shape tile_shape(const cg_ctx *c) {
-  int nv = 2;
-  TT_ASSERT(nv * c->W >= NR_MIN && nv * c->W <= NR_MAX);
-  return (shape){.mr = c->target->vector_regs >= 32 ? MR_MAX : 6, .nr = nv * c->W, .nv = nv};
+/* Of 24 sums in registers 8 x 3 vectors take 11 loads a step and 12 x 2 take 14. */
+static shape tile_shape(const cg_ctx *c, const cg_gemm *d) {
+  int64_t N = d->packed_cols ? d->packed_cols : d->N;
+  bool many = c->target->vector_regs >= 32, wide = many && 3 * c->W <= NR_MAX && 3 * c->W >= 32 && N % (3 * c->W) == 0;
+  shape t = {.mr = wide ? 8 : many ? MR_MAX : 6, .nv = wide ? 3 : 2};
+  t.nr = t.nv * c->W;
+  TT_ASSERT(t.nr >= NR_MIN && t.nr <= NR_MAX);
+  return t;
 }
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -33,7 +38,7 @@ static int64_t chunk_of(const cg_gemm *d) { return chunk_length(d->K, packs_a(d)
 
 /* Columns of B in panels at a time. */
 static int64_t packed_cols(const cg_gemm *d) {
-  int64_t cols = ceil_div(d->N, NR_MAX) * NR_MAX;
+  int64_t cols = ceil_div(d->N, 32) * 32; /* of which any tile's width is a divisor, or else of N */
   return d->packed_b ? 0 : cols < SLAB ? cols : SLAB;
 }
 
@@ -48,8 +53,15 @@ static uint64_t a_bytes(const cg_gemm *d) {
 }
 
 /* The innermost loop: out[m,n] = src[m,n] + alpha * sum over k < kc of a(m,k) b(k,n), for m < rows <= mr, n < cols <= nr.
- * src is C itself, the bias with row stride 0, or zeros. */
-enum { U_KC, U_A, U_B, U_OUT, U_OUT_RS, U_SRC, U_SRC_RS, U_ALPHA, U_ROWS, U_COLS, U_COUNT };
+ * src is C itself, the bias with row stride 0, or zeros. ahead and ahead2 are two rows of A that are needed soon. */
+enum { U_KC, U_A, U_B, U_OUT, U_OUT_RS, U_SRC, U_SRC_RS, U_ALPHA, U_ROWS, U_COLS, U_AHEAD, U_AHEAD2, U_COUNT };
+
+/* a(m,k) is at a + m*a_rs + k*a_cs, b(k,n) at b + k*nr + n; strides are part of the function, so that addresses are constants
+ * from one pointer. */
+typedef struct micro {
+  shape t;
+  int64_t a_rs, a_cs;
+} micro;
 
 static void emit_whole_tile(cg_ctx *c, const cg_shared *s, shape t, const cg_val *acc) {
   cg_val alpha = cg_splat(c, cg_shared_arg(s, U_ALPHA), c->W);
@@ -92,37 +104,61 @@ static void prefetch_tile(cg_ctx *c, const cg_shared *s, shape t) {
   }
 }
 
-/* a(m,k) at a + m*a_rs + k*a_cs, b(k,n) at b + k*b_rs + n; strides are part of the function, so that addresses are
- * constants from one pointer. */
-static cg_val micro_kernel(cg_ctx *c, int64_t a_rs, int64_t a_cs, int64_t b_rs) {
-  shape t = tile_shape(c);
-  char name[96];
-  snprintf(name, sizeof name, "cg.sgemm.a%lld_%lld.b%lld", (long long)a_rs, (long long)a_cs, (long long)b_rs);
-  cg_type types[U_COUNT] = {c->i64, c->ptr, c->ptr, c->ptr, c->i64, c->ptr, c->i64, c->f32, c->i64, c->i64};
-  cg_shared s;
-  if (!cg_shared_begin(c, &s, name, U_COUNT, types)) return s.fn;
-  prefetch_tile(c, &s, t);
-  int n_acc = t.mr * t.nv;
-  cg_val acc[NR_MAX * MR_MAX];
-  for (int i = 0; i < n_acc; i++) acc[i] = cg_vf(c, 0);
+/* acc += a(m,k) b(k,n) for k of [begin, end). */
+static void multiply_add(cg_ctx *c, const cg_shared *s, const micro *m, cg_val begin, cg_val end, cg_val *acc) {
+  shape t = m->t;
   cg_loop l;
-  cg_loop_begin(c, &l, cg_i64(c, 0), cg_shared_arg(&s, U_KC), 1, n_acc, acc);
-  cg_val a = cg_gep(c, c->f32, cg_shared_arg(&s, U_A), cg_mul(c, l.i, cg_i64(c, a_cs)));
-  cg_val b = cg_gep(c, c->f32, cg_shared_arg(&s, U_B), cg_mul(c, l.i, cg_i64(c, b_rs)));
+  cg_loop_begin(c, &l, begin, end, 1, t.mr * t.nv, acc);
+  cg_val a = cg_gep(c, c->f32, cg_shared_arg(s, U_A), cg_mul(c, l.i, cg_i64(c, m->a_cs)));
+  cg_val b = cg_gep(c, c->f32, cg_shared_arg(s, U_B), cg_mul(c, l.i, cg_i64(c, t.nr)));
   cg_val bv[4];
   for (int v = 0; v < t.nv; v++) bv[v] = cg_load(c, c->vf, cg_addr(c, c->f32, b, v * c->W), 4);
   for (int i = 0; i < t.mr; i++) {
-    cg_val av = cg_splat(c, cg_load(c, c->f32, cg_addr(c, c->f32, a, i * a_rs), 4), c->W);
+    cg_val av = cg_splat(c, cg_load(c, c->f32, cg_addr(c, c->f32, a, i * m->a_rs), 4), c->W);
     for (int v = 0; v < t.nv; v++) acc[i * t.nv + v] = cg_fma(c, av, bv[v], l.carry[i * t.nv + v]);
   }
   cg_loop_end(&l, acc);
+  for (int i = 0; i < t.mr * t.nv; i++) acc[i] = l.carry[i];
+}
+
+/* The same for all k; where A is in place, a cache line of each row ahead is asked for at a time. */
+static void multiply_add_ahead(cg_ctx *c, const cg_shared *s, const micro *m, cg_val *acc) {
+  enum { LINE = 16 };
+  cg_val zero = cg_i64(c, 0), kc = cg_shared_arg(s, U_KC);
+  if (m->a_cs != 1) {
+    multiply_add(c, s, m, zero, kc, acc);
+    return;
+  }
+  cg_loop l;
+  cg_val next[NR_MAX * MR_MAX];
+  int n = m->t.mr * m->t.nv;
+  cg_loop_begin(c, &l, zero, kc, LINE, n, acc);
+  cg_prefetch(c, cg_gep(c, c->f32, cg_shared_arg(s, U_AHEAD), l.i));
+  cg_prefetch(c, cg_gep(c, c->f32, cg_shared_arg(s, U_AHEAD2), l.i));
+  for (int i = 0; i < n; i++) next[i] = l.carry[i];
+  multiply_add(c, s, m, l.i, cg_min(c, kc, cg_add(c, l.i, cg_i64(c, LINE))), next);
+  cg_loop_end(&l, next);
+  for (int i = 0; i < n; i++) acc[i] = l.carry[i];
+}
+
+static cg_val micro_kernel(cg_ctx *c, const micro *m) {
+  shape t = m->t;
+  char name[96];
+  snprintf(name, sizeof name, "cg.sgemm.a%lld_%lld.b%d", (long long)m->a_rs, (long long)m->a_cs, t.nr);
+  cg_type types[U_COUNT] = {c->i64, c->ptr, c->ptr, c->ptr, c->i64, c->ptr, c->i64, c->f32, c->i64, c->i64, c->ptr, c->ptr};
+  cg_shared s;
+  if (!cg_shared_begin(c, &s, name, U_COUNT, types)) return s.fn;
+  prefetch_tile(c, &s, t);
+  cg_val acc[NR_MAX * MR_MAX];
+  for (int i = 0; i < t.mr * t.nv; i++) acc[i] = cg_vf(c, 0);
+  multiply_add_ahead(c, &s, m, acc);
   cg_val whole = LLVMBuildAnd(c->b, cg_icmp(c, LLVMIntEQ, cg_shared_arg(&s, U_ROWS), cg_i64(c, t.mr)),
                               cg_icmp(c, LLVMIntEQ, cg_shared_arg(&s, U_COLS), cg_i64(c, t.nr)), "");
   cg_if f;
   cg_if_begin(c, &f, whole);
-  emit_whole_tile(c, &s, t, l.carry);
+  emit_whole_tile(c, &s, t, acc);
   cg_if_else(&f);
-  emit_partial_tile(c, &s, t, l.carry);
+  emit_partial_tile(c, &s, t, acc);
   cg_if_end(&f);
   cg_shared_end(&s);
   return s.fn;
@@ -260,8 +296,17 @@ void cg_f32_source(const cg_f32_chunk *s, cg_val j, cg_val out, cg_val *src, cg_
   *src_rs = cg_select(c, first, cg_i64(c, 0), *src_rs);
 }
 
+/* The rows of the next strip that the panels ask for, one or (where there are too few) two each: the nth one's. */
+static void rows_ahead(const state *s, cg_val a, cg_val nth, cg_val *args) {
+  cg_ctx *c = s->c;
+  int64_t rs = s->d->a_rs, mr = s->t.mr;
+  cg_val row = cg_gep(c, c->f32, a, cg_mul(c, cg_rem(c, nth, cg_i64(c, mr)), cg_i64(c, rs)));
+  args[U_AHEAD] = cg_addr(c, c->f32, row, mr * rs);
+  args[U_AHEAD2] = s->d->N / s->t.nr < mr ? cg_addr(c, c->f32, row, (mr + mr / 2) * rs) : args[U_AHEAD];
+}
+
 /* `rows` rows from i on, by all panels of the slab. */
-static void emit_strip(state *s, cg_val fn, cg_val a, cg_val i, cg_val rows) {
+static void emit_strip(state *s, const micro *m, cg_val a, cg_val i, cg_val rows) {
   cg_ctx *c = s->c;
   const cg_gemm *d = s->d;
   cg_loop panel;
@@ -271,8 +316,9 @@ static void emit_strip(state *s, cg_val fn, cg_val a, cg_val i, cg_val rows) {
   cg_val nth = cg_div(c, cg_sub(c, j, s->j0), cg_i64(c, s->t.nr));
   cg_val b = cg_gep(c, c->f32, s->pb, cg_mul(c, nth, cg_i64(c, apart(d, s->t.nr))));
   cg_f32_source(&s->at, j, out, &src, &src_rs);
-  cg_shared_call(c, fn, U_COUNT,
-                 (cg_val[]){s->at.kc, a, b, out, cg_i64(c, d->c_rs), src, src_rs, cg_f32(c, d->alpha), rows, cols});
+  cg_val args[U_COUNT] = {s->at.kc, a, b, out, cg_i64(c, d->c_rs), src, src_rs, cg_f32(c, d->alpha), rows, cols, a, a};
+  if (m->a_cs == 1) rows_ahead(s, a, nth, args);
+  cg_shared_call(c, micro_kernel(c, m), U_COUNT, args);
   cg_loop_end(&panel, NULL);
 }
 
@@ -280,31 +326,31 @@ static void emit_strips(state *s) {
   cg_ctx *c = s->c;
   const cg_gemm *d = s->d;
   int64_t mr = s->t.mr;
-  cg_val packed = micro_kernel(c, 1, mr, s->t.nr);
+  micro packed = {.t = s->t, .a_rs = 1, .a_cs = mr}, in_place = {.t = s->t, .a_rs = d->a_rs, .a_cs = 1};
   cg_loop i;
   if (packs_a(d)) {
     cg_loop_begin(c, &i, cg_i64(c, 0), s->at.m, mr, 0, NULL);
     cg_val a = cg_gep(c, c->f32, s->pa, cg_mul(c, cg_div(c, i.i, cg_i64(c, mr)), cg_i64(c, apart(d, mr))));
-    emit_strip(s, packed, a, i.i, cg_min(c, cg_sub(c, s->at.m, i.i), cg_i64(c, mr)));
+    emit_strip(s, &packed, a, i.i, cg_min(c, cg_sub(c, s->at.m, i.i), cg_i64(c, mr)));
     cg_loop_end(&i, NULL);
     return;
   }
   if (d->M >= mr) {
     cg_loop_begin(c, &i, cg_i64(c, 0), s->whole_m, mr, 0, NULL);
     cg_val a = cg_gep(c, c->f32, d->a, cg_add(c, cg_mul(c, i.i, cg_i64(c, d->a_rs)), s->at.k0));
-    emit_strip(s, micro_kernel(c, d->a_rs, 1, s->t.nr), a, i.i, cg_i64(c, mr));
+    emit_strip(s, &in_place, a, i.i, cg_i64(c, mr));
     cg_loop_end(&i, NULL);
   }
   if (!d->m_count && d->M % mr == 0) return;
   cg_if f;
   cg_if_begin(c, &f, cg_icmp(c, LLVMIntSLT, s->whole_m, s->at.m));
-  emit_strip(s, packed, s->pa, s->whole_m, cg_sub(c, s->at.m, s->whole_m));
+  emit_strip(s, &packed, s->pa, s->whole_m, cg_sub(c, s->at.m, s->whole_m));
   cg_if_end(&f);
 }
 
 /* Packs columns [j0, j1) of B, kc deep from k0 on. */
 static void pack_panels(cg_ctx *c, const cg_gemm *d, cg_val k0, cg_val kc, cg_val j0, cg_val j1, cg_val to) {
-  shape t = tile_shape(c);
+  shape t = tile_shape(c, d);
   cg_val from = cg_gep(c, c->f32, d->b, cg_mul(c, k0, cg_i64(c, d->b_rs))), step = cg_i64(c, apart(d, t.nr));
   if (d->b_cs == 1) {
     cg_val args[] = {cg_gep(c, c->f32, from, j0), cg_i64(c, d->b_rs), kc, cg_sub(c, j1, j0), to, step};
@@ -322,7 +368,7 @@ static void pack_panels(cg_ctx *c, const cg_gemm *d, cg_val k0, cg_val kc, cg_va
 
 /* Floats of one chunk of all of B in panels. */
 static int64_t packed_chunk(const cg_ctx *c, const cg_gemm *d) {
-  int64_t nr = tile_shape(c).nr;
+  int64_t nr = tile_shape(c, d).nr;
   return ceil_div(d->packed_cols, nr) * apart(d, nr);
 }
 
@@ -331,7 +377,7 @@ uint64_t cg_f32_packed_b_bytes(const cg_ctx *c, const cg_gemm *d) {
 }
 
 static cg_val packed_at(cg_ctx *c, const cg_gemm *d, cg_val k0, cg_val j) {
-  int64_t nr = tile_shape(c).nr;
+  int64_t nr = tile_shape(c, d).nr;
   cg_val chunk = cg_mul(c, cg_div(c, k0, cg_i64(c, chunk_of(d))), cg_i64(c, packed_chunk(c, d)));
   cg_val panel = cg_mul(c, cg_div(c, j, cg_i64(c, nr)), cg_i64(c, apart(d, nr)));
   return cg_gep(c, c->f32, d->packed_b, cg_add(c, chunk, panel));
@@ -354,7 +400,7 @@ uint64_t cg_f32_vector_bytes(const cg_gemm *d) { return (b_bytes(d) + a_bytes(d)
 void cg_f32_by_vectors(const cg_f32_chunk *at) {
   cg_ctx *c = at->c;
   const cg_gemm *d = at->d;
-  state s = {.at = *at, .c = c, .d = d, .t = tile_shape(c)};
+  state s = {.at = *at, .c = c, .d = d, .t = tile_shape(c, d)};
   s.pa = cg_addr(c, c->i8, at->scratch, (int64_t)b_bytes(d));
   s.whole_m = cg_sub(c, at->m, LLVMBuildSRem(c->b, at->m, cg_i64(c, s.t.mr), ""));
   emit_pack_a(&s);
