@@ -63,6 +63,12 @@ static bool decoder_begin(cg_ctx *c, decoder *d, const char *what, const cg_mx_s
   return true;
 }
 
+/* Asks for the line of packed codes at `at` in the next chunk, which is decoded when this one's product is made. A row of a
+ * weight gradient's operands is a few lines in each chunk and the next row far away: a third of decoding was waiting. */
+static void prefetch_next_chunk(const decoder *d, cg_val at) {
+  if (!d->s->once) cg_prefetch_l2(d->c, cg_addr(d->c, d->c->i8, at, d->s->chunk * 16));
+}
+
 static cg_val region(const decoder *d, int64_t offset) { return cg_addr(d->c, d->c->i8, d->base, offset); }
 
 /* A scale and that of the other block of its pair become what the block is multiplied with; *shift: by how much its codes
@@ -180,6 +186,7 @@ static void decode_a_codes(const decoder *d, cg_val row, cg_val from) {
   cg_val left = cg_mul(c, cg_sub(c, d->blocks, b.i), cg_i64(c, 4)),
          at = cg_gep_bytes(c, src, cg_mul(c, b.i, cg_i64(c, 16)));
   cg_prefetch(c, cg_addr(c, c->i8, at, AHEAD * d->s->nb * 16));
+  prefetch_next_chunk(d, at);
   cg_val packed = cg_load_n(c, at, left, cg_vf(c, 0));
   cg_val part[2], lanes[64], shift = a_shifts(d, b.i);
   split(c, cg_bits(c, packed, c->vi), &part[0], &part[1]);
@@ -361,6 +368,7 @@ static void decode_columns(const decoder *d, cg_val first, range *r) {
     for (int j = 0; j < c->W; j++) {
       cg_val at = cg_gep_bytes(c, src, cg_mul(c, column(d, first, j), cg_i64(c, d->s->nb * 16)));
       if (w == 0) cg_prefetch(c, cg_addr(c, c->i8, at, c->W * d->s->nb * 16));
+      if (w == 0) prefetch_next_chunk(d, at);
       words[w + j] = cg_load_n(c, cg_addr(c, c->f32, at, w), cg_sub(c, left, cg_i64(c, w)), cg_vf(c, 0));
     }
     cg_transpose(c, words + w, c->W);
