@@ -461,7 +461,7 @@ static void call_pipe(tile *t, cg_val begin, cg_val end, bool splits) {
   cg_val args[] = {blocks, t->base, begin, t->out, out_rs, t->src, src_rs, bias, rows, cols};
   int n = sizeof args / sizeof args[0];
   if (t->s->equal) {
-    cg_shared_call(c, cg_mx_pipe(c, t->s, whole, splits), n, args);
+    cg_shared_call(c, cg_mx_pipe(c, t->s, splits && t->s->once ? 0 : whole, splits), n, args);
     return;
   }
   cg_if_begin(c, &f, cg_icmp(c, LLVMIntSGT, blocks, cg_i64(c, 2 * whole - 2)));

@@ -42,7 +42,7 @@ typedef struct pipe {
 typedef struct run {
   cg_val row, scales; /* from the first; of its rows, [pair][16] */
   cg_val split;       /* which pairs are */
-  int64_t col;
+  cg_val col;         /* the tile's first, of the panel */
   cg_val sums[SIDE];
 } run;
 
@@ -132,11 +132,13 @@ enum { BOTH = -1 };
 
 static to_float to_float_of(const pipe *p, const run *r, cg_val pair, int block) {
   cg_ctx *c = p->c;
-  int64_t nr = p->s->nr, at = r->col * SIDE + (block == 1 ? 2 * nr : 0);
+  int64_t nr = p->s->nr;
   cg_val of_pair = cg_gep(c, c->i32, region(p, p->l.b_pair), cg_mul(c, pair, cg_i64(c, nr)));
   cg_val inits = cg_gep(c, c->i32, region(p, p->l.b_init), cg_mul(c, pair, cg_i64(c, 4 * nr)));
-  cg_val start = block == BOTH ? cg_addr(c, c->i32, of_pair, at) : cg_addr(c, c->i32, inits, at);
-  return (to_float){cg_load(c, c->vi, start, 4), cg_load(c, c->vf, cg_addr(c, c->f32, inits, nr + at), 4)};
+  of_pair = cg_gep(c, c->i32, of_pair, r->col), inits = cg_gep(c, c->i32, inits, r->col);
+  if (block == 1) inits = cg_addr(c, c->i32, inits, 2 * nr);
+  cg_val start = cg_load(c, c->vi, block == BOTH ? of_pair : inits, 4);
+  return (to_float){start, cg_load(c, c->vf, cg_addr(c, c->f32, inits, nr), 4)};
 }
 
 static cg_val exact_product(const pipe *p, const to_float *x, int slot, int row) {
@@ -236,9 +238,9 @@ static cg_val place(const pipe *p, const run *r, int base, int stride, int i) {
   cg_ctx *c = p->c;
   cg_val row = cg_add(c, r->row, cg_i64(c, i));
   cg_val at = cg_gep(c, c->f32, arg(p, base), cg_mul(c, row, arg(p, stride)));
-  return cg_addr(c, c->f32, at, r->col * SIDE);
+  return cg_gep(c, c->f32, at, r->col);
 }
-static cg_val columns(const pipe *p, const run *r) { return cg_sub(p->c, arg(p, P_COLS), cg_i64(p->c, r->col * SIDE)); }
+static cg_val columns(const pipe *p, const run *r) { return cg_sub(p->c, arg(p, P_COLS), r->col); }
 static cg_val width(const pipe *p, const run *r, int i) {
   cg_ctx *c = p->c;
   cg_val there = cg_icmp(c, LLVMIntSLT, cg_add(c, r->row, cg_i64(c, i)), arg(p, P_ROWS));
@@ -254,14 +256,16 @@ static void load_sums(const pipe *p, run *r) {
     if (!p->s->once) r->sums[i] = cg_load_n(c, place(p, r, P_SRC, P_SRC_RS, i), width(p, r, i), r->sums[i]);
   }
   run next = *r;
-  next.col = (r->col + 1) % p->n_cols;
-  if (next.col == 0) next.row = cg_add(c, r->row, cg_i64(c, SIDE));
+  next.col = cg_add(c, r->col, cg_i64(c, SIDE));
+  cg_val end = cg_icmp(c, LLVMIntEQ, next.col, cg_i64(c, p->s->nr));
+  next.col = cg_select(c, end, cg_i64(c, 0), next.col);
+  next.row = cg_select(c, end, cg_add(c, r->row, cg_i64(c, SIDE)), r->row);
   for (int i = 0; i < SIDE && !p->s->stream; i++) cg_prefetch_write(c, place(p, &next, P_OUT, P_OUT_RS, i));
 }
 
 static void store_sums(const pipe *p, const run *r) {
   cg_ctx *c = p->c;
-  cg_val bias = cg_load_n(c, cg_addr(c, c->f32, arg(p, P_BIAS), r->col * SIDE), columns(p, r), cg_vf(c, 0));
+  cg_val bias = cg_load_n(c, cg_gep(c, c->f32, arg(p, P_BIAS), r->col), columns(p, r), cg_vf(c, 0));
   cg_val rows = cg_icmp(c, LLVMIntSLE, cg_add(c, r->row, cg_i64(c, SIDE)), arg(p, P_ROWS));
   cg_val cols = cg_icmp(c, LLVMIntSGE, columns(p, r), cg_i64(c, SIDE));
   cg_if whole;
@@ -279,6 +283,33 @@ static void store_sums(const pipe *p, const run *r) {
   cg_if_end(&whole);
 }
 
+/* The run of columns `col`, whose first product is in `slot`. Returns the slot of the next run's first. */
+static int one_run(pipe *p, run r, cg_val col, int slot) {
+  r.col = col;
+  load_sums(p, &r);
+  slot = add_pairs(p, &r, slot);
+  store_sums(p, &r);
+  return slot;
+}
+
+/* The runs of sixteen rows. Code for pairs that may be split is twice the code: where all of K is one chunk, which is no
+ * weight gradient's, few are and it goes in a loop. */
+static void runs_of_rows(pipe *p, const run *r) {
+  cg_ctx *c = p->c;
+  cg_loop col;
+  int slot = 0;
+  if (!p->splits || !p->s->once) {
+    for (int i = 0; i < p->n_cols; i++) slot = one_run(p, *r, cg_i64(c, i * SIDE), slot);
+  } else {
+    cg_loop_begin(c, &col, cg_i64(c, 0), cg_i64(c, p->s->nr), SIDE, AT_COUNT, p->at);
+    for (int i = 0; i < AT_COUNT; i++) p->at[i] = col.carry[i];
+    slot = one_run(p, *r, col.i, slot);
+    cg_loop_end(&col, p->at);
+    for (int i = 0; i < AT_COUNT; i++) p->at[i] = col.carry[i];
+  }
+  TT_ASSERT(slot == 0);
+}
+
 static void all_runs(pipe *p) {
   cg_ctx *c = p->c;
   cg_loop rows;
@@ -288,17 +319,11 @@ static void all_runs(pipe *p) {
   step(p, 1);
   cg_loop_begin(c, &rows, cg_i64(c, 0), arg(p, P_ROWS), SIDE, AT_COUNT, p->at);
   for (int i = 0; i < AT_COUNT; i++) p->at[i] = rows.carry[i];
-  cg_val scales = cg_gep(c, c->f32, region(p, p->l.a_pair_scales),
-                         cg_mul(c, cg_add(c, arg(p, P_ROW), rows.i), cg_i64(c, p->s->chunk / 2)));
-  cg_val split = p->splits ? split_pairs(p, cg_shr(c, rows.i, cg_i64(c, 4))) : NULL;
-  int slot = 0;
-  for (int col = 0; col < p->n_cols; col++) {
-    run r = {.row = rows.i, .scales = scales, .col = col, .split = split};
-    load_sums(p, &r);
-    slot = add_pairs(p, &r, slot);
-    store_sums(p, &r);
-  }
-  TT_ASSERT(slot == 0);
+  run r = {.row = rows.i};
+  r.scales = cg_gep(c, c->f32, region(p, p->l.a_pair_scales),
+                    cg_mul(c, cg_add(c, arg(p, P_ROW), rows.i), cg_i64(c, p->s->chunk / 2)));
+  if (p->splits) r.split = split_pairs(p, cg_shr(c, rows.i, cg_i64(c, 4)));
+  runs_of_rows(p, &r);
   cg_loop_end(&rows, p->at);
 }
 
