@@ -16,8 +16,10 @@ static cg_quantizer open_quantizer(cg_kernel *k, tt_qspec q) {
 }
 
 static void quantize_rows(cg_kernel *k, int64_t rows, int64_t K, int64_t grain, tt_qspec q) {
+  enum { AHEAD = 1024 }; /* floats: maxima of a row are all taken before its codes, so that reading comes in bursts */
   cg_ctx *c = k->c;
   cg_quantizer z = open_quantizer(k, q);
+  z.next[z.n_next++] = cg_addr(c, c->f32, z.x, AHEAD);
   cg_range r = cg_task_range(k, rows, grain);
   cg_loop row;
   cg_loop_begin(c, &row, r.begin, r.end, 1, 0, NULL);
