@@ -4,10 +4,10 @@
  *            %3 = slice(%2)               // [B,1,D]                %3 = layernorm(%4, $w, $b)
  *
  * A Vision Transformer classifies by one token. Behind its last attention all others are computed for nothing, with their
- * gradients, which are zeros: most of a block. Through elementwise ops a slice moves along any dimension, through layernorm
- * and linear along all but the last, which they reduce. Where a value has two equal slices they become one, so that the slice
- * also passes the fork of a residual branch; a value that is also used whole stays. In attention, where tokens mix, the first
- * tokens become the only ones that ask (its attribute `queries`); keys and values stay whole.
+ * gradients, which are zeros: most of a block. Through elementwise ops a slice moves along any dimension, through ops that
+ * work row by row along all but the last. Where a value has two equal slices they become one, so that the slice also passes
+ * the fork of a residual branch; a value that is also used whole stays. In attention, where tokens mix, the first tokens
+ * become the only ones that ask (its attribute `queries`); keys and values stay whole.
  *
  * Each row that is kept is the same sum: 4-bit products leave the same bits in the forward. Gradients of weights put other
  * tokens into a block, those that count (NUMERICS 4: blocks lie along the tokens), and float32 sums over rows are cut
@@ -64,15 +64,14 @@ static tt_value slice_operand(tt_builder *b, const cut *k, tt_value x, bool lead
   return tt_build1(b, TT_OP_SLICE, x, 3, attrs);
 }
 
-/* Whether the op works on each position of the leading dimensions of operand 0 by itself, with the other operands whole. */
-static bool by_position(const tt_node_data *d) { return d->op == TT_OP_LAYERNORM || d->op == TT_OP_LINEAR; }
+static bool by_rows(const tt_node_data *d) { return (tt_ops[d->op].flags & TT_ROWS) != 0; }
 
 static bool movable(const tt_match *m, tt_node def, const cut *k) {
   const tt_node_data *d = tt_nod(m->g, def);
   for (int i = 0; i < k->rank; i++)
     if (k->start[i] >= k->end[i]) return false; /* of nothing, broadcasting would make something */
   if (tt_ops[d->op].flags & TT_EW) return true;
-  if (!by_position(d)) return false;
+  if (!by_rows(d)) return false;
   for (int i = 1; i < d->n_out; i++)
     if (m->uses[d->out[i]] > 0) return false; /* statistics of every position */
   const int last = k->rank - 1;
@@ -115,8 +114,8 @@ static bool move_up(tt_match *m, tt_node n) {
   tt_value in[8];
   TT_ASSERT(d.n_in <= 8);
   for (int i = 0; i < d.n_in; i++) {
-    const bool taken = i == 0 || !by_position(&d);
-    in[i] = taken ? slice_operand(&b, &k, d.in[i], by_position(&d)) : d.in[i];
+    const bool taken = i == 0 || !by_rows(&d);
+    in[i] = taken ? slice_operand(&b, &k, d.in[i], by_rows(&d)) : d.in[i];
     if (in[i] == TT_NONE) return false;
   }
   const tt_node made = tt_build(&b, d.op, d.n_in, in, d.n_attrs, d.attrs);
