@@ -78,11 +78,11 @@ static bool decode(const decoding *d, size_t place, trt_error *err) {
   uint64_t size;
   trt_png png;
   if (!trt_read_file(path, &file, &size, err)) return false;
-  bool ok = trt_png_decode(&png, file, size, path, err);
-  free(file);
-  if (!ok) return false;
+  bool ok = trt_png_header(&png, file, size, path, err);
   bool spread = png.channels == 1 && s->channels == 3; /* a grey image for a colour model */
-  ok = trt_data_check_size(d->data, path, spread ? 3 : png.channels, png.height, png.width, err);
+  ok = ok && trt_data_check_size(d->data, path, spread ? 3 : png.channels, png.height, png.width, err) &&
+       trt_png_decode(&png, file, size, path, err);
+  free(file);
   for (int64_t c = 0; ok && c < s->channels; c++)
     memcpy(to + c * plane, png.pixels + (spread ? 0 : c * plane), (size_t)plane);
   free(png.pixels);
@@ -98,7 +98,8 @@ static void decode_one(const trt_kargs *args, int64_t place, uint8_t *scratch) {
   while (mine < first && !atomic_compare_exchange_weak(&d->failed, &first, mine)) continue;
 }
 
-/* Whichever thread meets it first, the error is that of the first unusable file. */
+/* Whichever thread meets it first, the error is that of the first unusable file. It is found by decoding again from there on,
+ * one after the other, which also makes what was skipped when the cause has passed (too many files open at once, say). */
 static bool decode_all(trt_dataset *data, trt_split split, const char *folder, const names *files, trt_error *err) {
   trt_images *images = &data->split[split];
   decoding d = {.data = data, .split = split, .files = files};
@@ -109,8 +110,9 @@ static bool decode_all(trt_dataset *data, trt_split split, const char *folder, c
   void *bufs[] = {&d};
   trt_kargs args = {bufs, NULL};
   trt_parallel(&args, decode_one, images->count);
-  size_t failed = atomic_load(&d.failed);
-  return failed == files->n || decode(&d, failed, err);
+  for (size_t i = atomic_load(&d.failed); i < files->n; i++)
+    if (!decode(&d, i, err)) return false;
+  return true;
 }
 
 /* ---- splits ---- */

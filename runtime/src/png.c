@@ -7,6 +7,7 @@
 #include <zlib.h>
 
 enum { GREY = 0, RGB = 2, PALETTE = 3, GREY_ALPHA = 4, RGB_ALPHA = 6 };
+enum { HEADER_BYTES = 13 };
 enum { SIDE_LIMIT = 1 << 14 }; /* no training image is larger, and its bytes fit 32 bits easily */
 
 typedef struct reader {
@@ -34,9 +35,9 @@ static bool depth_fits(int colour, int depth) {
   }
 }
 
-static const char *read_header(reader *r, const uint8_t *data, uint32_t n) {
+/* The 13 bytes of an IHDR chunk. */
+static const char *read_shape(reader *r, const uint8_t *data) {
   static const int samples[] = {[GREY] = 1, [RGB] = 3, [PALETTE] = 1, [GREY_ALPHA] = 2, [RGB_ALPHA] = 4};
-  if (n != 13 || r->rows) return "a wrong header";
   uint32_t width = big32(data), height = big32(data + 4);
   r->depth = data[8];
   r->colour = data[9];
@@ -47,7 +48,14 @@ static const char *read_header(reader *r, const uint8_t *data, uint32_t n) {
   r->height = height;
   r->samples = samples[r->colour];
   r->row_bytes = ((uint64_t)width * (uint64_t)(r->samples * r->depth) + 7) / 8;
-  uint64_t total = (uint64_t)height * (1 + r->row_bytes);
+  return NULL;
+}
+
+static const char *read_header(reader *r, const uint8_t *data, uint32_t n) {
+  if (n != HEADER_BYTES || r->rows) return "a wrong header";
+  const char *wrong = read_shape(r, data);
+  if (wrong) return wrong;
+  uint64_t total = (uint64_t)r->height * (1 + r->row_bytes);
   r->inflated = malloc(r->row_bytes + total);
   if (!r->inflated) return "more pixels than memory";
   memset(r->inflated, 0, r->row_bytes);
@@ -161,8 +169,10 @@ static const char *look_up_row(const reader *r, const uint8_t *row, int64_t plan
   return NULL;
 }
 
+static int64_t channels_of(const reader *r) { return r->colour == GREY || r->colour == GREY_ALPHA ? 1 : 3; }
+
 static const char *convert(const reader *r, trt_png *png) {
-  int64_t plane = r->width * r->height, channels = r->colour == GREY || r->colour == GREY_ALPHA ? 1 : 3;
+  int64_t plane = r->width * r->height, channels = channels_of(r);
   *png = (trt_png){channels, r->height, r->width, malloc((size_t)(plane * channels))};
   if (!png->pixels) return "more pixels than memory";
   const char *wrong = NULL;
@@ -177,11 +187,30 @@ static const char *convert(const reader *r, trt_png *png) {
   return wrong;
 }
 
-bool trt_png_decode(trt_png *png, const uint8_t *bytes, uint64_t size, const char *path, trt_error *err) {
+static bool unusable(const char *path, const char *wrong, trt_error *err) {
+  return trt_fail(err, "%s: is not a usable PNG file (%s); convert or replace it", path, wrong);
+}
+
+static bool has_signature(const uint8_t *bytes, uint64_t size) {
   static const uint8_t signature[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
+  return size >= 8 && memcmp(bytes, signature, 8) == 0;
+}
+
+bool trt_png_header(trt_png *png, const uint8_t *bytes, uint64_t size, const char *path, trt_error *err) {
   reader r = {0};
   *png = (trt_png){0};
-  const char *wrong = size < 8 || memcmp(bytes, signature, 8) != 0 ? "another signature" : read_chunks(&r, bytes, size);
+  if (!has_signature(bytes, size)) return unusable(path, "another signature", err);
+  const bool whole = size >= 16 + HEADER_BYTES && big32(bytes + 8) == HEADER_BYTES && memcmp(bytes + 12, "IHDR", 4) == 0;
+  const char *wrong = whole ? read_shape(&r, bytes + 16) : "no header";
+  if (wrong) return unusable(path, wrong, err);
+  *png = (trt_png){.channels = channels_of(&r), .height = r.height, .width = r.width};
+  return true;
+}
+
+bool trt_png_decode(trt_png *png, const uint8_t *bytes, uint64_t size, const char *path, trt_error *err) {
+  reader r = {0};
+  *png = (trt_png){0};
+  const char *wrong = has_signature(bytes, size) ? read_chunks(&r, bytes, size) : "another signature";
   if (!wrong) wrong = unfilter(&r);
   if (!wrong) wrong = convert(&r, png);
   if (r.inflated) inflateEnd(&r.stream);
@@ -189,5 +218,5 @@ bool trt_png_decode(trt_png *png, const uint8_t *bytes, uint64_t size, const cha
   if (!wrong) return true;
   free(png->pixels);
   *png = (trt_png){0};
-  return trt_fail(err, "%s: is not a usable PNG file (%s); convert or replace it", path, wrong);
+  return unusable(path, wrong, err);
 }
