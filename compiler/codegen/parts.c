@@ -11,12 +11,13 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "compiler/codegen/state.h"
 
 /* Instructions of a part: about half a second. Parts are more than cores mostly are, and few enough not to pay for forks. */
-enum { PART_INSTRUCTIONS = 16384, MOST_PARTS = 16, MOST_WORKERS = 64 };
+enum { PART_INSTRUCTIONS = 16384, MOST_PARTS = 16 };
 
 typedef struct job {
   cg_val fn;
@@ -99,9 +100,10 @@ static bool send_all(int fd, const void *data, size_t bytes) {
   return true;
 }
 
-/* The child's whole life. */
+/* The child's whole life, which ends with its parent's. */
 static _Noreturn void work(cg_ctx *c, const plan *p, int part, int fd) {
   tt_diag diag;
+  (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
   cg_file file = {0};
   tt_diag_init(&diag, NULL);
   c->diag = &diag;
@@ -136,36 +138,50 @@ static bool receive(worker *w, int fd) {
 
 static bool finish(cg_ctx *c, worker *w, int fd, cg_file *out) {
   int status = 0;
+  pid_t pid;
   close(fd);
-  while (waitpid(w->pid, &status, 0) < 0 && errno == EINTR) continue;
-  bool ended = WIFEXITED(status) && WEXITSTATUS(status) == 0 && w->said.count > 0, ok = ended && w->said.data[0];
-  if (ok) *out = (cg_file){tt_arena_copy(c->arena, w->said.data + 1, w->said.count - 1), w->said.count - 1};
-  else if (ended) tt_error(c->diag, (tt_loc){0}, "code generation: %.*s", (int)w->said.count - 1, w->said.data + 1);
-  else if (WIFSIGNALED(status)) tt_error(c->diag, (tt_loc){0}, "code generation was ended by signal %d (out of memory?)", WTERMSIG(status));
-  else tt_error(c->diag, (tt_loc){0}, "code generation stopped before its object was whole");
+  while ((pid = waitpid(w->pid, &status, 0)) < 0 && errno == EINTR) continue;
+  bool ended = pid == w->pid && WIFEXITED(status) && WEXITSTATUS(status) == 0 && w->said.count > 0;
+  bool ok = ended && w->said.data[0];
+  tt_loc loc = {.file = c->state->g->module->name};
+  if (ok)
+    *out = (cg_file){tt_arena_copy(c->arena, w->said.data + 1, w->said.count - 1), w->said.count - 1};
+  else if (ended)
+    tt_diag_take(c->diag, w->said.data + 1, w->said.count - 1);
+  else if (pid == w->pid && WIFSIGNALED(status))
+    tt_error(c->diag, loc, "code generation was ended by a signal: %s%s", strsignal(WTERMSIG(status)),
+             WTERMSIG(status) == SIGKILL ? " (was there too little memory?)" : "");
+  else
+    tt_error(c->diag, loc, "code generation stopped before its object was whole");
   tt_vec_free(&w->said);
   return ok;
+}
+
+static bool refused(cg_ctx *c) {
+  tt_error(c->diag, (tt_loc){0}, "cannot start a process to generate code in: %s", strerror(errno));
+  return false;
 }
 
 static int cores(void) {
   cpu_set_t set;
   int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-  return n < 1 ? 1 : n > MOST_WORKERS ? MOST_WORKERS : n;
+  return n < 1 ? 1 : n > MOST_PARTS ? MOST_PARTS : n;
 }
 
-/* The pool: `running` workers and their pipes, side by side. After a failure no new ones are started. */
+/* The pool: `running` workers and their pipes, side by side. After a failure no new ones are started; where no more processes
+ * are to be had, those that run do the rest. */
 static bool run_parts(cg_ctx *c, const plan *p, cg_file *out) {
-  worker workers[MOST_WORKERS];
-  struct pollfd from[MOST_WORKERS];
+  worker workers[MOST_PARTS];
+  struct pollfd from[MOST_PARTS];
   int running = 0, next = 0, most = cores();
   bool ok = true;
   while (running || (ok && next < p->n_parts)) {
     while (ok && next < p->n_parts && running < most) {
-      ok = start(c, p, next++, &workers[running], &from[running]);
-      if (!ok) tt_error(c->diag, (tt_loc){0}, "cannot start a process to generate code in: %s", strerror(errno));
-      else running++;
+      if (start(c, p, next, &workers[running], &from[running])) next++, running++;
+      else if (running) most = running;
+      else ok = refused(c);
     }
-    if (running && poll(from, (nfds_t)running, -1) < 0) continue;
+    if (running && poll(from, (nfds_t)running, -1) < 0) continue; /* EINTR */
     for (int i = running - 1; i >= 0; i--) {
       if (!from[i].revents || receive(&workers[i], from[i].fd)) continue;
       ok &= finish(c, &workers[i], from[i].fd, &out[workers[i].part]);

@@ -36,6 +36,7 @@ static bool link_whole(tt_session *s, const cg_target *target, const char *out, 
   sigaddset(&late, SIGINT);
   sigaddset(&late, SIGTERM);
   sigaddset(&late, SIGHUP);
+  sigaddset(&late, SIGQUIT);
   sigprocmask(SIG_BLOCK, &late, &before); /* the linker inherits it: a key reaches the whole process group */
   bool ok = tt_link(objects, target, out, &s->diag);
   sigprocmask(SIG_SETMASK, &before, NULL);

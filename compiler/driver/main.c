@@ -1,4 +1,5 @@
 /* tetrac: the command line. */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include "compiler/driver/commands.h"
@@ -49,6 +50,7 @@ static int run(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+  signal(SIGCHLD, SIG_DFL); /* a parent that ignores its children hands that on, and waiting for them would fail */
   int code = run(argc, argv);
   /* What a command printed counts as written only once it is out of the buffer. */
   if (fflush(stdout) == 0 && !ferror(stdout)) return code;

@@ -65,6 +65,11 @@ void tt_error(tt_diag *diag, tt_loc loc, const char *fmt, ...) {
   va_end(ap);
 }
 
+void tt_diag_take(tt_diag *diag, const char *lines, size_t n) {
+  diag->errors++;
+  append(diag, lines, n);
+}
+
 void tt_warning(tt_diag *diag, tt_loc loc, const char *fmt, ...) {
   diag->warnings++;
   if (diag->warnings > TT_DIAG_MAX) return;

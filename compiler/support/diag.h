@@ -30,6 +30,9 @@ void tt_error(tt_diag *diag, tt_loc loc, const char *fmt, ...) __attribute__((fo
 void tt_warning(tt_diag *diag, tt_loc loc, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void tt_note(tt_diag *diag, tt_loc loc, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
+/* Passes on, as they are, the lines that the diag of another process collected; counts as one error. */
+void tt_diag_take(tt_diag *diag, const char *lines, size_t n);
+
 /* Context that a failing assert prints: the running pass and the node it looks at. Either may be NULL. */
 void tt_assert_context(const char *pass, const char *node);
 _Noreturn void tt_assert_fail(const char *expr, const char *file, int line);
