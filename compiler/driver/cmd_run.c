@@ -130,10 +130,10 @@ int tt_cmd_run(int argc, char **argv) {
   int code = parsed == TT_OPTIONS_BAD ? TT_EXIT_USAGE : TT_EXIT_OK;
   if (parsed == TT_OPTIONS_OK) {
     tt_session s;
-    char first[4096];
+    tt_arena *paths = tt_arena_create();
     r.model = args.data[0];
     r.like = inputs.count ? inputs.data[0] : NULL;
-    if (dir && count_files(dir, "input") > 0) snprintf(first, sizeof first, "%s/input_0.pb", dir), r.like = first;
+    if (dir && count_files(dir, "input") > 0) r.like = tt_arena_printf(paths, "%s/input_0.pb", dir);
     bool ok = prepare(&s, &r);
     if (ok && dir) ok = run_case(&s, &r, dir);
     else if (ok) {
@@ -144,6 +144,7 @@ int tt_cmd_run(int argc, char **argv) {
     }
     code = ok ? TT_EXIT_OK : TT_EXIT_ERROR;
     tt_session_close(&s);
+    tt_arena_destroy(paths);
   }
   tt_vec_free(&inputs);
   tt_vec_free(&args);

@@ -88,7 +88,7 @@ static bool check_output(tt_session *s, const tt_request *r) {
   return s->diag.errors == 0;
 }
 
-/* What the request, or else its first input, binds an open batch to; 0: nothing does. */
+/* What the request, or else the file of an open first input, binds the batch to; 0: nothing does. */
 static bool choose_batch(tt_session *s, const tt_request *r, int64_t *batch) {
   *batch = r->batch;
   if (r->batch || !r->like || !tt_onnx_has_open_batch(s->model)) return true;

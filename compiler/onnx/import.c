@@ -161,13 +161,10 @@ static bool bind_dim(importer *im, const Onnx__TensorShapeProto__Dimension *d, s
 
 bool tt_onnx_has_open_batch(const tt_onnx_model *model) {
   const Onnx__GraphProto *g = model->proto->graph;
-  for (size_t i = 0; i < g->n_input; i++) {
-    const Onnx__TypeProto *t = g->input[i]->type;
-    if (!t || t->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE) continue;
-    const Onnx__TensorShapeProto *s = t->tensor_type->shape;
-    if (s && s->n_dim && s->dim[0]->value_case != ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE) return true;
-  }
-  return false;
+  const Onnx__TypeProto *t = g->n_input ? g->input[0]->type : NULL;
+  if (!t || t->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE) return false;
+  const Onnx__TensorShapeProto *s = t->tensor_type->shape;
+  return s && s->n_dim && s->dim[0]->value_case != ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
 }
 
 static bool import_input(importer *im, const Onnx__ValueInfoProto *v) {

@@ -8,7 +8,7 @@
 typedef struct tt_onnx_model tt_onnx_model;
 /* NULL after a diagnostic (not ONNX, cut short, claims beyond the file, external data missing...). Memory: arena. */
 tt_onnx_model *tt_onnx_load(const char *path, tt_arena *arena, tt_diag *diag);
-/* Whether an input's first dimension is symbolic, so that import will bind it. */
+/* Whether the first input's first dimension is symbolic, so that import will bind it. */
 bool tt_onnx_has_open_batch(const tt_onnx_model *model);
 /* Builds module "forward": graph inputs in order, results named by the model's outputs (the first is also "logits" in the
  * trainer), parameters as vars. `batch` > 0 binds every symbolic first dimension, 0 takes 128 for symbolic ones; a fixed
