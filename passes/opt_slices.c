@@ -9,9 +9,9 @@
  * the fork of a residual branch; a value that is also used whole stays. In attention, where tokens mix, the first tokens
  * become the only ones that ask (its attribute `queries`); keys and values stay whole.
  *
- * Each row that is kept is the same sum: 4-bit products leave the same bits in the forward. Gradients of weights put other
- * tokens into a block, those that count (NUMERICS 4: blocks lie along the tokens), and float32 sums over rows are cut
- * by how many there are, so these end with other last digits. */
+ * Each row that is kept is the same sum: 4-bit products leave the same bits in the forward. Attention may add in another
+ * order, by the number of queries. Gradients of weights put other tokens into a block, those that count (NUMERICS 4: blocks
+ * lie along the tokens), and float32 sums over rows are cut by how many there are, so these end with other last digits. */
 #include "passes/match.h"
 
 typedef struct cut {

@@ -56,9 +56,8 @@ static void whole_strip(void *u, cg_val first, int64_t vectors) {
   w->body(w->s, cg_mul(c, first, cg_i64(c, c->W)), (int)vectors, vectors * c->W);
 }
 
-/* The rows of the next head that are as `now`'s of this one: memory answers while this head is computed. */
-static cg_ahead next_rows(strips *s, cg_val now, int64_t row) {
-  cg_val next = row == s->a->row ? s->a->next : s->a->next_o;
+/* The rows of the head `next` floats on that are as `now`'s of this one: memory answers while this head is computed. */
+static cg_ahead next_rows(strips *s, cg_val now, int64_t row, cg_val next) {
   return (cg_ahead){cg_gep(s->c, s->c->f32, now, cg_add(s->c, next, s->ahead)), row};
 }
 
@@ -128,9 +127,9 @@ static void forward_strip(strips *s, cg_val first, int vectors, int64_t rows) {
   fill(s, s->fold, vectors, -INFINITY);
   cg_scores scores = {.kind = CG_SCORES_MAX, .a = a->key, .panel = s->panel[0], .out = s->p, .column = s->fold, .N = a->N,
                       .d = a->d, .a_row = a->row, .out_row = s->ld, .vectors = vectors, .ahead_lines = s->ahead_lines};
-  scores.ahead[0] = next_rows(s, a->q, a->row);
-  scores.ahead[1] = next_rows(s, a->key, a->row);
-  scores.ahead[2] = next_rows(s, a->v, a->row);
+  scores.ahead[0] = next_rows(s, a->q, a->row, a->next);
+  scores.ahead[1] = next_rows(s, a->key, a->row, a->next);
+  scores.ahead[2] = next_rows(s, a->v, a->row, a->next);
   cg_strip_scores(c, &scores);
   exponentiate(s, cg_gep(c, c->f32, a->lse, first), vectors, rows);
   cg_mix o = {.a = s->p, .out = cg_row(c, a->o, first, a->H * a->d), .factor = s->fold, .M = rows, .K = a->N, .d = a->d,
@@ -185,15 +184,15 @@ static void backward_strip(strips *s, cg_val first, int vectors, int64_t rows) {
   scale_lse(s, cg_gep(c, c->f32, a->lse, query), vectors, rows);
   cg_scores scores = {.kind = CG_SCORES_POWER, .a = a->key, .panel = s->panel[0], .out = p, .column = s->lse, .N = a->N,
                       .d = a->d, .a_row = a->row, .out_row = s->ld, .vectors = vectors, .ahead_lines = s->ahead_lines};
-  scores.ahead[0] = next_rows(s, a->q, a->row);
-  scores.ahead[1] = next_rows(s, a->key, a->row);
+  scores.ahead[0] = next_rows(s, a->q, a->row, a->next);
+  scores.ahead[1] = next_rows(s, a->key, a->row, a->next);
   cg_strip_scores(c, &scores);
   fill(s, s->fold, vectors, 0);
   scores = (cg_scores){.kind = CG_SCORES_DOT, .a = a->v, .panel = s->panel[1], .out = ds, .column = s->fold, .other = p,
                        .N = a->N, .d = a->d, .a_row = a->row, .out_row = s->ld, .vectors = vectors,
                        .ahead_lines = s->ahead_lines};
-  scores.ahead[0] = next_rows(s, a->v, a->row);
-  scores.ahead[1] = next_rows(s, a->d_o, a->H * a->d);
+  scores.ahead[0] = next_rows(s, a->v, a->row, a->next);
+  scores.ahead[1] = next_rows(s, a->d_o, a->H * a->d, a->next_o);
   cg_strip_scores(c, &scores);
   score_gradient(s, p, ds, vectors);
   cg_mix dq = {.a = ds, .out = cg_row(c, a->dq, query, a->row), .M = rows, .K = a->N, .d = a->d, .a_rs = 1, .a_cs = s->ld,

@@ -51,12 +51,14 @@ cg_val cg_exp(cg_ctx *c, cg_val x) {
   return cg_mul(c, p, power_of_two(c, cg_sub(c, n, half), x));
 }
 
-/* 2^x = 2^n 2^r, n = round(x), |r| <= 1/2; 2^r = 1 + r P(r), within 0.09 * 2^-24 before rounding. */
+/* 2^x = 2^n 2^r, n = round(x), |r| <= 1/2; 2^r = 1 + r P(r), with float coefficients within 0.16 * 2^-24 before rounding.
+ * What would be less than 2^-126 is that where the power is built in the exponent field, else less or 0. */
 cg_val cg_exp2(cg_ctx *c, cg_val x) {
-  static const double P[] = {6.931471880e-01, 2.402265076e-01, 5.550357114e-02, 9.618082557e-03, 1.339086336e-03, 1.545316295e-04};
+  static const double P[] = {6.931471880e-01, 2.402265076e-01, 5.550357114e-02,
+                             9.618082557e-03, 1.339086336e-03, 1.545316295e-04};
   const double magic = 12582912.0;
   bool scales = c->target->scale_by_power && LLVMTypeOf(x) == c->vf;
-  if (!scales) x = at_least(c, x, -126.0);
+  x = at_least(c, x, scales ? -256.0 : -126.0); /* the first for -inf alone, of which r would be NaN */
   cg_val shifted = cg_add(c, x, cg_like(c, x, magic)), nf = cg_sub(c, shifted, cg_like(c, x, magic));
   cg_val r = cg_sub(c, x, nf), p = cg_fma(c, r, horner(c, r, P, 6), cg_like(c, x, 1));
   if (scales) return c->target->scale_by_power(c, p, nf);

@@ -76,9 +76,10 @@ typedef struct heads {
 
 static heads view_heads(const tt_eval_ctx *c, const tt_tensor *t, int n) {
   const tt_type *type = &t[0].type;
-  heads v = {.B = type->dim[0], .N = type->dim[1], .Q = tt_eval_int(c, TT_A_QUERIES), .H = tt_eval_int(c, TT_A_HEADS), .row = type->dim[2]};
+  heads v = {.B = type->dim[0], .N = type->dim[1], .H = tt_eval_int(c, TT_A_HEADS), .row = type->dim[2]};
   int64_t width = n == 1 ? v.row / 3 : v.row;
   v.d = width / v.H;
+  v.Q = tt_eval_int(c, TT_A_QUERIES);
   if (v.Q == 0) v.Q = v.N;
   for (int i = 0; i < 3; i++) v.part[i] = n == 1 ? t[0].d + i * width : t[i].d;
   return v;

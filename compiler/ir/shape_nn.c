@@ -125,10 +125,13 @@ static int64_t attention_width(tt_shape_ctx *c, int first, int n) {
 /* How many tokens ask, Q: the first `queries` of N, all where that is absent; 0 after a diagnostic. */
 static int64_t attention_queries(tt_shape_ctx *c, int64_t N) {
   const tt_attr *queries = tt_shape_attr(c, TT_A_QUERIES);
-  if (!queries) return N;
-  if (queries->as.i >= 1 && queries->as.i <= N) return queries->as.i;
-  tt_shape_fail(c, "attribute 'queries' is %lld, expected 1 to %lld, the number of tokens", (long long)queries->as.i,
-                (long long)N);
+  if (!queries && N > 0) return N;
+  if (queries && queries->as.i >= 1 && queries->as.i <= N) return queries->as.i;
+  if (N < 1)
+    tt_shape_fail(c, "attention of %lld tokens, expected at least 1", (long long)N);
+  else
+    tt_shape_fail(c, "attribute 'queries' is %lld, expected 1 to %lld, the number of tokens", (long long)queries->as.i,
+                  (long long)N);
   return 0;
 }
 

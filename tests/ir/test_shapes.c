@@ -13,7 +13,7 @@ static const char inputs[] =
     "input %t f32[5,2,3]\n input %m mx.e2m1[2,64]\n input %n mx.e3m0[4,64]\n input %n4 f32[4]\n"
     "input %img f32[2,4,8,8]\n input %k f32[6,4,4,4]\n input %kb f32[6]\n input %rows f32[10]\n"
     "input %qkv f32[2,5,36]\n input %q f32[2,5,12]\n input %lse f32[2,3,5]\n input %g12 f32[12]\n"
-    "input %lab i32[2]\n input %loss f32[2]\n input %x64 f32[2,64]\n";
+    "input %none f32[2,0,12]\n input %lab i32[2]\n input %loss f32[2]\n input %x64 f32[2,64]\n";
 
 static const shape_case cases[] = {
 #define UNARY(op)                                                                                                          \
@@ -113,6 +113,7 @@ static const shape_case cases[] = {
      "attention has 2 inputs"},
     {"%r, %l = attention(%q, %q, %q) {heads=4, queries=2} : f32[2,2,12], f32[2,4,2]",
      "%r, %l = attention(%q, %q, %q) {heads=4, queries=6}", "attribute 'queries' is 6, expected 1 to 5"},
+    {NULL, "%r, %l = attention(%none, %none, %none) {heads=4}", "attention of 0 tokens, expected at least 1"},
     {NULL, "%r, %l = attention(%q, %q, %q) {heads=4, queries=0}", "attribute 'queries' is 0, expected 1 to 5"},
     {NULL, "%r, %l = attention(%q, %q, %q)", "attribute 'heads' is 0, expected at least 1"},
     {"%r = attention_grad(%q, %lse, %qkv) {heads=3} : f32[2,5,36]", "%r = attention_grad(%q, %a, %qkv) {heads=3}",

@@ -1,9 +1,10 @@
-/* Attention with packed and separate operands, one block of queries and several, of all tokens and of the first. The backward is swept behind its forward, so
- * that lse is what they must be. */
+/* Attention with packed and separate operands, one block of queries and several, of all tokens and of the first, with rows that
+ * are a whole number of vectors and not. The backward is swept behind its forward, so that lse is what it must be. */
+#include <math.h>
 #include "tests/ops/sweep.h"
 
 static void of_queries(sweep *s, int B, int Q, int N, int H, int d, bool packed) {
-  tt_attr a[] = {tt_attr_int(TT_A_HEADS, H), tt_attr_float(TT_A_SCALE, 0.7), tt_attr_int(TT_A_QUERIES, Q)};
+  tt_attr a[] = {tt_attr_int(TT_A_HEADS, H), tt_attr_float(TT_A_SCALE, 2 / sqrt(d)), tt_attr_int(TT_A_QUERIES, Q)};
   int n = packed ? 1 : 3, n_attrs = Q < N ? 3 : 2;
   sweep_begin(s);
   for (int i = 0; i < n; i++) sweep_in(s, sweep_f32(3, B, N, (packed ? 3 : 1) * H * d), -1.5, 1.5);
@@ -26,8 +27,11 @@ void sweep_attention(sweep *s) {
     attention(s, 1, 300, 1, 16, packed);
     of_queries(s, 2, 1, 50, 3, 16, packed);
     of_queries(s, 1, 270, 300, 1, 16, packed);
+    of_queries(s, 1, 270, 280, 1, 6, packed);
   }
   attention(s, 1, 197, 2, 64, true);
+  of_queries(s, 1, 590, 600, 1, 80, false);
+  of_queries(s, 2, 40, 50, 3, 32, true);
   attention(s, 1, 33, 2, 16, true);
   attention(s, 1, 45, 2, 80, false);
   attention(s, 1, 256, 1, 32, true);

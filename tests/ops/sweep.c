@@ -184,10 +184,19 @@ static void check_gaps(sweep *s, const uint8_t *arena, int threads) {
   if (!clean) fail(s, threads == 1 ? "writes outside its results" : "writes outside its results with several threads");
 }
 
+/* NaNs, in a thread's scratch. */
+static void poison_scratch(const trt_kargs *args, int64_t task, uint8_t *scratch) {
+  (void)task;
+  memset(scratch, 0xff, *(const size_t *)args->bufs[0]);
+}
+
 /* Memory after a run on memory that shows what is read or written where nothing should be. */
 static const uint8_t *execute(sweep *s, cg_jit *jit, int threads) {
   if (s->foreign) return foreign_memory(s->foreign, s->index, threads);
-  TT_ASSERT(trt_threads_init(threads, cg_jit_scratch_bytes(jit)));
+  size_t bytes = cg_jit_scratch_bytes(jit);
+  void *bufs[] = {&bytes};
+  TT_ASSERT(trt_threads_init(threads, bytes));
+  trt_parallel(&(trt_kargs){bufs, NULL}, poison_scratch, threads);
   trt_step step = cg_jit_prepare(jit, s->data, NULL, s->arena);
   poison(s, step.arena);
   cg_jit_enter(jit, &step);
