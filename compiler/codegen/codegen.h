@@ -1,4 +1,4 @@
-/* LLVM code generation: planned graphs in, LLVM text, assembly, an object, or a function in memory out. The only room that
+/* LLVM code generation: planned graphs in, LLVM text, assembly, objects, or a function in memory out. The only room that
  * includes LLVM. Graphs must have been through plan_memory; ops with emit rule `none` are diagnostics. */
 #ifndef TT_CODEGEN_H
 #define TT_CODEGEN_H
@@ -6,8 +6,8 @@
 #include "compiler/ir/graph.h"
 #include "runtime/include/trt_abi.h"
 
-/* "cpu" (this machine), "cpu:host+amx-bf16" (with what is not used unasked), "cpu:host-FEATURE", "cpu:v3", "cpu:v4" (v4 with VNNI), "cpu:v3+avxvnni", "cpu:+avx512f,...", "aarch64" and "x86_64" likewise,
- * or a triple. */
+/* "cpu" (this machine), "cpu:host+amx-bf16" (with what is not used unasked), "cpu:host-FEATURE", "cpu:v3", "cpu:v4" (v4 with
+ * VNNI), "cpu:v3+avxvnni", "cpu:+avx512f,...", "aarch64" and "x86_64" likewise, or a triple. */
 typedef struct cg_target cg_target;
 const cg_target *cg_target_find(const char *spec, tt_arena *arena, tt_diag *diag); /* NULL after a diagnostic */
 const char *cg_target_describe(const cg_target *t); /* triple, CPU, vector width, dot product */

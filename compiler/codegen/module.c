@@ -78,14 +78,13 @@ static bool fail(cg_ctx *c, const char *what, char *message) {
   return false;
 }
 
-/* Emitters vectorise, block and unroll by themselves, so what is left to LLVM is scalar clean-up: a few seconds for a DeiT-S,
- * where default<O2> takes ten times as long, most of it spent inlining kernels that are shared on purpose, and a training step
- * is no slower for it. The code generator reduces the strength of loops by itself; to do it here as well took 1.2 s and changed
- * next to nothing. instcombine's check that one round sufficed is for LLVM's own tests. Functions of other parts (parts.c) go
- * first. */
+/* Emitters vectorise, block and unroll by themselves, so what is left to LLVM is scalar clean-up. default<O2> would
+ * take many times as long, most of it spent inlining kernels that are shared on purpose, for a training step no faster. The code
+ * generator reduces the strength of loops by itself. instcombine's check that one round sufficed is for LLVM's own tests.
+ * Functions of other parts (parts.c) go first. */
 #define COMBINE "instcombine<no-verify-fixpoint>,"
-static const char *const pipeline = "elim-avail-extern,globaldce,function(sroa,early-cse<memssa>," COMBINE "simplifycfg,loop-mssa(licm),gvn,"
-                                    "loop(indvars)," COMBINE "simplifycfg),globaldce";
+static const char *const pipeline = "elim-avail-extern,globaldce,function(sroa,early-cse<memssa>," COMBINE
+                                    "simplifycfg,loop-mssa(licm),gvn,loop(indvars)," COMBINE "simplifycfg),globaldce";
 
 static bool optimise(cg_ctx *c) {
   LLVMPassBuilderOptionsRef options = LLVMCreatePassBuilderOptions();

@@ -16,7 +16,7 @@
 #include <unistd.h>
 #include "compiler/codegen/state.h"
 
-/* Instructions of a part: about half a second. Parts are more than cores mostly are, and few enough not to pay for forks. */
+/* Instructions of a part: few enough that cores end together, enough to pay for a fork. */
 enum { PART_INSTRUCTIONS = 16384, MOST_PARTS = 16 };
 
 typedef struct job {

@@ -1,4 +1,4 @@
-/* What cg.c, module.c, program.c and jit.c share and emitters do not see. */
+/* What cg.c, entry.c, steps.c, module.c, parts.c, program.c, peak.c and jit.c share and emitters do not see. */
 #ifndef CG_STATE_H
 #define CG_STATE_H
 #include "compiler/codegen/cg.h"
