@@ -28,7 +28,7 @@ typedef struct cg_ctx cg_ctx;
 
 /* A unit that multiplies tiles of bytes: acc[16][16] += a[16][4k] b[k][16][4], u8 x s8 into i32, in tiles it names by number.
  * Full ones have k = 16, rows of 64 bytes; the half ones k = 8. Moves take byte strides between rows. */
-enum { CG_TILE_ACC, CG_TILE_ACCS = 4, CG_TILE_A = CG_TILE_ACCS, CG_TILE_B, CG_TILE_HALF_B, CG_TILE_HALF_A };
+enum { CG_TILE_ACC, CG_TILE_ACCS = 2, CG_TILE_A = 2, CG_TILE_AS = 3, CG_TILE_B = 5, CG_TILE_HALF_B, CG_TILE_HALF_A };
 typedef struct cg_tile_unit {
   const char *name;             /* of its product */
   void (*configure)(cg_ctx *c); /* before a task's first use */
@@ -168,14 +168,13 @@ void cg_loop_begin(cg_ctx *c, cg_loop *l, cg_val begin, cg_val end, int64_t step
 void cg_loop_end(cg_loop *l, const cg_val *next); /* next: n_carry values for the next iteration */
 typedef struct cg_if {
   cg_ctx *c;
-  LLVMBasicBlockRef then_bb, else_bb, join, then_end, else_end;
+  LLVMBasicBlockRef then_bb, else_bb, join;
   cg_val branch;
 } cg_if;
 /* f->else_bb is NULL until cg_if_else. */
 void cg_if_begin(cg_ctx *c, cg_if *f, cg_val cond);
 void cg_if_else(cg_if *f);
 void cg_if_end(cg_if *f);
-cg_val cg_if_value(const cg_if *f, cg_val then_value, cg_val else_value); /* right behind cg_if_end, of an if with an else */
 
 /* Calls body(u, i, n) for i = begin, begin + W, ... below end (i64): n is NULL where a whole vector is left, else the number of
  * lanes, 0 < n < W. Full vectors run in a loop; the tail, if any, is straight-line code behind it. Constant bounds give

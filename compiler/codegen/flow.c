@@ -56,7 +56,6 @@ void cg_if_begin(cg_ctx *c, cg_if *f, cg_val cond) {
 }
 
 void cg_if_else(cg_if *f) {
-  f->then_end = LLVMGetInsertBlock(f->c->b);
   LLVMBuildBr(f->c->b, f->join);
   f->else_bb = block(f->c, "else");
   LLVMSetSuccessor(f->branch, 1, f->else_bb);
@@ -64,18 +63,10 @@ void cg_if_else(cg_if *f) {
 }
 
 void cg_if_end(cg_if *f) {
-  LLVMBasicBlockRef here = f->else_end = LLVMGetInsertBlock(f->c->b);
+  LLVMBasicBlockRef here = LLVMGetInsertBlock(f->c->b);
   LLVMBuildBr(f->c->b, f->join);
   LLVMMoveBasicBlockAfter(f->join, here);
   LLVMPositionBuilderAtEnd(f->c->b, f->join);
-}
-
-/* The blocks that a branch's two sides end in go on to the join, then's first. */
-cg_val cg_if_value(const cg_if *f, cg_val then_value, cg_val else_value) {
-  cg_val phi = LLVMBuildPhi(f->c->b, LLVMTypeOf(then_value), "");
-  LLVMAddIncoming(phi, &then_value, &(LLVMBasicBlockRef){f->then_end}, 1);
-  LLVMAddIncoming(phi, &else_value, &(LLVMBasicBlockRef){f->else_end}, 1);
-  return phi;
 }
 
 static void each_tail(cg_ctx *c, cg_val at, cg_val rest, cg_body_fn *body, void *u) {

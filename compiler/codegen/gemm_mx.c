@@ -82,12 +82,12 @@ cg_mx_layout cg_mx_layout_of(const cg_ctx *c, const cg_mx_shape *s) {
   l.a_scales = at + 4 * c->W, at += s->rows * l.scale_stride * 4 + 8 * c->W;
   l.a_raw = at + 4 * c->W, at += s->rows * l.scale_stride * 4 + 8 * c->W;
   l.a_shift = at, at += l.scale_stride * 4;
-  l.a_range = (at + 63) / 64 * 64, at = l.a_range + (s->rows / s->mr + 1) * CG_MX_RANGE_SIZE * 4;
+  l.a_range = (at + 63) / 64 * 64, at = l.a_range + s->rows / s->mr * CG_MX_RANGE_SIZE * 4;
   at = (at + 63) / 64 * 64;
   l.a_pair_scales = at, at += c->target->tiles ? (s->rows * (s->chunk / 2) + CG_MX_SIDE * c->W) * 4 : 0;
-  l.a_splits = at, at += c->target->tiles ? s->rows / CG_MX_SIDE * 4 : 0;
   at = (at + 63) / 64 * 64;
-  l.dots = at, at += c->target->tiles ? CG_TILE_ACCS * CG_MX_SIDE * CG_MX_SIDE * 4 : 0;
+  l.tall_sums = at, at += c->target->tiles ? CG_MX_TALL * s->nr * 4 : 0;
+  l.tall_dots = at, at += c->target->tiles ? 2 * CG_MX_TALL * s->nr * 4 : 0;
   l.bytes = at;
   return l;
 }
@@ -438,20 +438,32 @@ static void rows_between(tile *t, cg_val begin, cg_val end) {
   cg_loop_end(&row, NULL);
 }
 
-/* The smallest and the largest scale of the tiles of rows [begin, end). */
+/* Ranges of the tiles of rows [begin, end) in one. */
 static void joint_range(tile *t, cg_val begin, cg_val end, cg_val *range) {
   cg_ctx *c = t->c;
+  cg_val of_b = range_field(t, t->range_b, CG_MX_RANGE_UNEQUAL);
   cg_loop row;
-  cg_loop_begin(c, &row, begin, end, t->s->mr, 2, (cg_val[]){cg_i32(c, SCALE_NAN), cg_i32(c, 0)});
+  cg_loop_begin(c, &row, begin, end, t->s->mr, 3, (cg_val[]){cg_i32(c, SCALE_NAN), cg_i32(c, 0), of_b});
   place(t, row.i);
   cg_val min = range_field(t, t->range, CG_MX_RANGE_MIN), max = range_field(t, t->range, CG_MX_RANGE_MAX);
-  cg_val next[2] = {cg_min(c, row.carry[0], min), cg_max(c, row.carry[1], max)};
+  cg_val next[3] = {cg_min(c, row.carry[0], min), cg_max(c, row.carry[1], max),
+                    cg_or(c, row.carry[2], range_field(t, t->range, CG_MX_RANGE_UNEQUAL))};
   cg_loop_end(&row, next);
-  for (int i = 0; i < 2; i++) range[i] = row.carry[i];
+  for (int i = 0; i < 3; i++) range[i] = row.carry[i];
 }
 
-/* Rows [begin, end) on the tile unit; a function of its own for whole chunks. */
-static void call_pipe(tile *t, cg_val begin, cg_val end, bool splits) {
+/* Rows [begin, end) on the tile unit, pair by pair; `range` is theirs. */
+static void call_tall(tile *t, cg_val begin, cg_val end, const cg_val *range) {
+  cg_ctx *c = t->c;
+  place(t, begin);
+  cg_val rows = cg_sub(c, end, begin), cols = cg_shared_arg(t->f, T_COLS), blocks = cg_shared_arg(t->f, T_BLOCKS);
+  cg_val out_rs = cg_shared_arg(t->f, T_OUT_RS), src_rs = cg_shared_arg(t->f, T_SRC_RS), bias = cg_shared_arg(t->f, T_BIAS);
+  cg_shared_call(c, cg_mx_tall(c, t->s), 11,
+                 (cg_val[]){blocks, t->base, begin, range[2], t->out, out_rs, t->src, src_rs, bias, rows, cols});
+}
+
+/* The same where no pair is to be split; a function of its own for whole chunks. */
+static void call_pipe(tile *t, cg_val begin, cg_val end) {
   cg_ctx *c = t->c;
   int64_t whole = t->s->chunk / 2;
   cg_if f;
@@ -461,47 +473,44 @@ static void call_pipe(tile *t, cg_val begin, cg_val end, bool splits) {
   cg_val args[] = {blocks, t->base, begin, t->out, out_rs, t->src, src_rs, bias, rows, cols};
   int n = sizeof args / sizeof args[0];
   if (t->s->equal) {
-    cg_shared_call(c, cg_mx_pipe(c, t->s, splits && t->s->once ? 0 : whole, splits), n, args);
+    cg_shared_call(c, cg_mx_pipe(c, t->s, whole), n, args);
     return;
   }
   cg_if_begin(c, &f, cg_icmp(c, LLVMIntSGT, blocks, cg_i64(c, 2 * whole - 2)));
-  cg_shared_call(c, cg_mx_pipe(c, t->s, whole, splits), n, args);
+  cg_shared_call(c, cg_mx_pipe(c, t->s, whole), n, args);
   cg_if_else(&f);
-  cg_shared_call(c, cg_mx_pipe(c, t->s, 0, splits), n, args);
+  cg_shared_call(c, cg_mx_pipe(c, t->s, 0), n, args);
   cg_if_end(&f);
 }
 
-/* Where not all scales are in the fast range: a run of rows at a time, those that are on the tile unit. */
-static void run_by_run(tile *t, cg_val rows) {
+static cg_val no_split(tile *t, const cg_val *range) {
   cg_ctx *c = t->c;
-  cg_val range[2];
-  cg_loop run;
-  cg_if fast;
-  cg_loop_begin(c, &run, cg_i64(c, 0), rows, CG_MX_TALL, 0, NULL);
-  cg_val end = cg_min(c, rows, cg_add(c, run.i, cg_i64(c, CG_MX_TALL)));
-  joint_range(t, run.i, end, range);
-  cg_if_begin(c, &fast, ranges_ok(t, range[0], range[1]));
-  call_pipe(t, run.i, end, true);
-  cg_if_else(&fast);
-  rows_between(t, run.i, end);
-  cg_if_end(&fast);
-  cg_loop_end(&run, NULL);
+  return cg_and(c, ranges_ok(t, range[0], range[1]), cg_icmp(c, LLVMIntEQ, range[2], cg_i32(c, 0)));
 }
 
-static void tile_unit_rows(tile *t, cg_val rows) {
+static void tall_rows(tile *t, cg_val rows) {
   cg_ctx *c = t->c;
-  cg_val zero = cg_i64(c, 0), all = at_byte(c, t->base, t->l.a_range + t->s->rows / t->s->mr * CG_MX_RANGE_SIZE * 4);
-  cg_val splits = cg_or(c, range_field(t, all, CG_MX_RANGE_UNEQUAL), range_field(t, t->range_b, CG_MX_RANGE_UNEQUAL));
-  cg_if fast, any;
-  cg_if_begin(c, &fast, ranges_ok(t, range_field(t, all, CG_MX_RANGE_MIN), range_field(t, all, CG_MX_RANGE_MAX)));
-  cg_if_begin(c, &any, cg_icmp(c, LLVMIntEQ, splits, cg_i32(c, 0)));
-  call_pipe(t, zero, rows, false);
-  cg_if_else(&any);
-  call_pipe(t, zero, rows, true);
-  cg_if_end(&any);
+  cg_val range[3], zero = cg_i64(c, 0);
+  cg_if all, way, fast;
+  cg_loop top;
+  joint_range(t, zero, rows, range);
+  cg_if_begin(c, &all, no_split(t, range));
+  call_pipe(t, zero, rows);
+  cg_if_else(&all);
+  cg_loop_begin(c, &top, zero, rows, CG_MX_TALL, 0, NULL);
+  cg_val end = cg_min(c, rows, cg_add(c, top.i, cg_i64(c, CG_MX_TALL)));
+  joint_range(t, top.i, end, range);
+  cg_if_begin(c, &way, no_split(t, range));
+  call_pipe(t, top.i, end);
+  cg_if_else(&way);
+  cg_if_begin(c, &fast, ranges_ok(t, range[0], range[1]));
+  call_tall(t, top.i, end, range);
   cg_if_else(&fast);
-  run_by_run(t, rows);
+  rows_between(t, top.i, end);
   cg_if_end(&fast);
+  cg_if_end(&way);
+  cg_loop_end(&top, NULL);
+  cg_if_end(&all);
 }
 
 cg_val cg_mx_panel(cg_ctx *c, const cg_mx_shape *s) {
@@ -516,7 +525,7 @@ cg_val cg_mx_panel(cg_ctx *c, const cg_mx_shape *s) {
   t.b_pair = at_byte(c, t.base, t.l.b_pair), t.range_b = at_byte(c, t.base, t.l.b_range);
   cg_val rows = cg_shared_arg(&f, T_ROWS);
   if (c->target->tiles)
-    tile_unit_rows(&t, rows);
+    tall_rows(&t, rows);
   else
     rows_between(&t, cg_i64(c, 0), rows);
   cg_shared_end(&f);

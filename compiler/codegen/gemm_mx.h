@@ -3,7 +3,7 @@
 #define CG_GEMM_MX_H
 #include "compiler/codegen/gemm.h"
 
-enum { CG_MX_SIDE = 16, CG_MX_TALL = 48 }; /* of a tile unit's tiles; rows that are whole tiles of it and of registers */
+enum { CG_MX_SIDE = 16, CG_MX_TALL = 48 }; /* of a tile unit's tiles; rows of a tall tile, made of them */
 
 /* What is fixed of a product's decoded form. */
 typedef struct cg_mx_shape {
@@ -22,14 +22,13 @@ typedef struct cg_mx_shape {
 enum { CG_MX_SEGMENT = 4096 / TT_MX_BLOCK }; /* blocks after which sums are added to those before (NUMERICS 5) */
 cg_mx_shape cg_mx_shape_of(const cg_ctx *c, int64_t nb, int64_t chunk, int64_t rows, uint8_t fa, uint8_t fb);
 
-/* Decoded rows of A: codes u8 [rows][chunk*32], scales f32 and raw i32 [rows][scale_stride], range i32 [tiles + 1][4], the last
- * of all rows; and a panel of nr columns of B. With a tile unit also A's scales of pairs, f32 [rows/16][chunk/2][16], and its
- * unequal pairs as in a range, i32 [rows/16]. Byte offsets from `base`,
+/* Decoded rows of A: codes u8 [rows][chunk*32], scales f32 and raw i32 [rows][scale_stride], range i32 [tiles][4]; and a
+ * panel of nr columns of B. With a tile unit also A's scales of pairs, f32 [rows/16][chunk/2][16]. Byte offsets from `base`,
  * which is scratch. */
 typedef struct cg_mx_layout {
   int64_t scale_stride; /* of a row of A's scales: a gap of W lanes before each */
   int64_t a_codes, a_scales, a_raw, a_shift, a_range, b_codes, b_init, b_pair, b_raw, b_range, sums;
-  int64_t a_pair_scales, a_splits, dots, bytes; /* with a tile unit */
+  int64_t a_pair_scales, tall_sums, tall_dots, bytes; /* with a tile unit */
 } cg_mx_layout;
 /* A range says of a tile's rows, or of the panel: the smallest and the largest raw scale, and for each pair of blocks (bit
  * 2j of pair j) whether somewhere its two scales differ. */
@@ -43,10 +42,12 @@ cg_val cg_mx_decode_b(cg_ctx *c, const cg_mx_shape *s); /* (codes, scales, n_blo
 /* (n_blocks, base, out, out_rs, src, src_rs, bias, rows, cols): all rows of A times the panel; adds the chunk's pairs to
  * src, then bias, into out. */
 cg_val cg_mx_panel(cg_ctx *c, const cg_mx_shape *s);
-/* (n_blocks, base, row, out, out_rs, src, src_rs, bias, rows, cols): any number of rows from `row` on, a multiple of 16, on
- * the target's tile unit; out and src at that row, scales all in the fast range. `pairs` is how many there are in a row, 0 if
- * that is not known; without `splits` all pairs share their scales. */
-cg_val cg_mx_pipe(cg_ctx *c, const cg_mx_shape *s, int64_t pairs, bool splits);
+/* (n_blocks, base, row, unequal, out, out_rs, src, src_rs, bias, rows, cols): up to CG_MX_TALL rows from `row` on, on the
+ * target's tile unit; out and src at that row, scales all in the fast range, `unequal` as in a range. */
+cg_val cg_mx_tall(cg_ctx *c, const cg_mx_shape *s);
+/* (n_blocks, base, row, out, out_rs, src, src_rs, bias, rows, cols): any number of rows from `row` on, a multiple of 16, all
+ * of whose pairs share their scales; `pairs` is how many there are in a row, 0 if that is not known. */
+cg_val cg_mx_pipe(cg_ctx *c, const cg_mx_shape *s, int64_t pairs);
 
 /* Scale byte of 1; a code times 2^bits is an integer, bits for both operands together. */
 enum { CG_MX_ONE = 127 };

@@ -233,49 +233,22 @@ static void gather_pair_scales(const decoder *d) {
   cg_loop_end(&row, NULL);
 }
 
-/* The pairs whose scales differ somewhere in the 16 rows of row `row`, known so far. */
-static void note_splits(const decoder *d, cg_val row, cg_val unequal) {
-  cg_ctx *c = d->c;
-  cg_val at = cg_gep(c, c->i32, region(d, d->l.a_splits), cg_shr(c, row, cg_i64(c, 4))), zero = cg_i64(c, 0);
-  cg_val first = cg_icmp(c, LLVMIntEQ, cg_and(c, row, cg_i64(c, CG_MX_SIDE - 1)), zero);
-  cg_val old = cg_select(c, first, cg_i32(c, 0), cg_load(c, c->i32, at, 4));
-  cg_store(c, cg_or(c, old, unequal), at, 4);
-}
-
-/* One row, which joins `r`. */
-static void decode_a_row(const decoder *d, cg_val row, range *r) {
-  cg_ctx *c = d->c;
-  cg_val from = cg_min(c, row, cg_sub(c, d->used, cg_i64(c, 1))); /* rows past the end are copies, never stored */
-  cg_val before = r->part[2];
-  r->part[2] = cg_i32(c, 0);
-  decode_a_scales(d, row, from, r);
-  if (c->target->tiles) note_splits(d, row, r->part[2]);
-  r->part[2] = cg_or(c, r->part[2], before);
-  decode_a_codes(d, row, from);
-}
-
 cg_val cg_mx_decode_a(cg_ctx *c, const cg_mx_shape *s) {
   decoder d;
   if (!decoder_begin(c, &d, "a", s)) return d.f.fn;
   cg_loop tile, row;
-  cg_val ranges = region(&d, d.l.a_range);
-  cg_loop_begin(c, &tile, cg_i64(c, 0), d.used, s->mr, 3, no_range(c).part);
-  range all = range_carried(&tile);
+  cg_loop_begin(c, &tile, cg_i64(c, 0), d.used, s->mr, 0, NULL);
   cg_loop_begin(c, &row, tile.i, cg_add(c, tile.i, cg_i64(c, s->mr)), 1, 3, no_range(c).part);
   range r = range_carried(&row);
-  decode_a_row(&d, row.i, &r);
+  cg_val from = cg_min(c, row.i, cg_sub(c, d.used, cg_i64(c, 1))); /* rows past the end are copies, never stored */
+  decode_a_scales(&d, row.i, from, &r);
+  decode_a_codes(&d, row.i, from);
   cg_loop_end(&row, r.part);
   r = range_carried(&row);
   cg_val at = cg_mul(c, cg_div(c, tile.i, cg_i64(c, s->mr)), cg_i64(c, CG_MX_RANGE_SIZE));
-  store_range(c, cg_gep(c, c->i32, ranges, at), &r);
-  add_range(c, &all, r.part[0], r.part[2]);
-  all.part[1] = cg_max(c, all.part[1], r.part[1]);
-  cg_loop_end(&tile, all.part);
-  if (c->target->tiles) {
-    all = range_carried(&tile);
-    store_range(c, cg_addr(c, c->i32, ranges, s->rows / s->mr * CG_MX_RANGE_SIZE), &all);
-    gather_pair_scales(&d);
-  }
+  store_range(c, cg_gep(c, c->i32, region(&d, d.l.a_range), at), &r);
+  cg_loop_end(&tile, NULL);
+  if (c->target->tiles) gather_pair_scales(&d);
   cg_shared_end(&d.f);
   return d.f.fn;
 }

@@ -56,7 +56,7 @@ static void vector_rounds(cg_ctx *c, cg_peak_kind kind, cg_val data, cg_val roun
   cg_store(c, l.carry[0], to, 4);
 }
 
-enum { TILE_PRODUCTS = 2 * CG_TILE_ACCS }; /* of a round */
+/* A round is one product into each accumulator from each A tile. */
 static void tile_rounds(cg_ctx *c, cg_peak_kind kind, cg_val rounds) {
   const cg_tile_unit *u = c->target->tiles;
   void (*multiply)(cg_ctx *, int, int, int) = kind == CG_PEAK_TILES ? u->dot_u8s8 : u->dot_bf16;
@@ -64,13 +64,14 @@ static void tile_rounds(cg_ctx *c, cg_peak_kind kind, cg_val rounds) {
   else u->configure_whole(c);
   cg_loop l;
   cg_loop_begin(c, &l, cg_i64(c, 0), rounds, 1, 0, NULL);
-  for (int i = 0; i < TILE_PRODUCTS; i++) multiply(c, CG_TILE_ACC + i % CG_TILE_ACCS, CG_TILE_A, CG_TILE_B);
+  for (int i = 0; i < CG_TILE_ACCS * CG_TILE_AS; i++)
+    multiply(c, CG_TILE_ACC + i % CG_TILE_ACCS, CG_TILE_A + i % CG_TILE_AS, CG_TILE_B);
   cg_loop_end(&l, NULL);
   u->release(c);
 }
 
 int cg_peak_work(const cg_ctx *c, cg_peak_kind kind) {
-  int tiles = TILE_PRODUCTS * 2 * 16 * 16;
+  int tiles = CG_TILE_ACCS * CG_TILE_AS * 2 * 16 * 16;
   if (kind == CG_PEAK_TILES) return tiles * 64;
   if (kind == CG_PEAK_F32_TILES) return tiles * 32 / BF16_PRODUCTS;
   int of_a_dot = c->target->dot_square ? 16 : 8;
