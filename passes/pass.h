@@ -7,6 +7,7 @@
 #include "compiler/ir/graph.h"
 #include "passes/recipe.h"
 
+/* FAILED: diagnostics were given, and the graph is not to be used further. */
 typedef enum { TT_PASS_UNCHANGED, TT_PASS_CHANGED, TT_PASS_FAILED } tt_pass_result;
 typedef struct tt_pass_ctx {
   tt_diag *diag;
@@ -26,7 +27,7 @@ const tt_pass_info *tt_pass_find(const char *name); /* NULL where absent */
 
 /* Pipelines are data: rows of pipelines.def, pass names in order. */
 typedef struct tt_pipeline {
-  const char *name; /* "forward", "train", "grad", "eval" */
+  const char *name; /* of the graph it is for: "forward", "train", ... */
   const char *const *passes;
   int count;
 } tt_pipeline;

@@ -1,4 +1,5 @@
-/* What plan_memory decided, for tests and reports. */
+/* What plan_memory decided, for tests and reports. Sizes are in bytes. A graph need be planned for tt_plan_check and
+ * tt_plan_report alone: the others count what is live when, whatever its place. */
 #ifndef TT_PLAN_MEMORY_H
 #define TT_PLAN_MEMORY_H
 #include "compiler/ir/graph.h"

@@ -397,7 +397,8 @@ static void check_pair(const reader *rd, int a, int b) {
              a + 1, formats[x->format], b + 1, formats[y->format]);
 }
 
-/* Quantizers `from` (0: Q1, 1: Q2) of the forward and `to` of the backward, which under double quantization reads its result. */
+/* Quantizers `from` (0: Q1, 1: Q2) of the forward and `to` of the backward, which under double quantization reads what
+ * `from` has made. */
 static void check_double(const reader *rd, int from, int to) {
   const tt_qspec *x = &rd->r->q[from], *y = &rd->r->q[to];
   if (!x->on || !y->on || y->source != TT_DOUBLE || (x->format == TT_INT4) == (y->format == TT_INT4)) return;

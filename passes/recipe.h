@@ -24,19 +24,24 @@ typedef struct tt_recipe {
   int64_t first_blocks, last_blocks; /* [layers] blocks at either end that stay in float32 */
   int64_t mx_block;         /* [mx] block: elements that share a scale; only 32 exists */
   tt_control control;       /* [oscillation] */
-  double ema_beta, dampen_lambda, freeze_threshold, freeze_momentum;
+  double ema_beta;          /* W_ema <- beta W_ema + (1 - beta) W, every step */
+  double dampen_lambda;     /* adds lambda |W - Q(W)|^2 to the loss */
+  double freeze_threshold;  /* turns (changes against the last one's direction) a step, averaged, above which one freezes */
+  double freeze_momentum;   /* share of the newest step in that average and in that of Q(w), to which one is frozen */
   int64_t ema_from;         /* step from which on ema rounding is used */
   double ramp_k1;           /* periods are ramp_k2 * floor(R / ramp_k1) + 1 steps */
   int64_t ramp_k2, ramp_t0; /* ramp_t0: steps of a calibration */
   int64_t ramp_every;       /* steps from one calibration to the next; 0: an epoch */
   tt_qspec q[6];            /* [q1] .. [q6]: format, scale, rounding, source; or enabled = no */
-  double lr, min_lr, beta1, beta2, eps, weight_decay, clip_norm; /* [optimizer] */
-  double warmup_epochs;
-  bool cosine;              /* [optimizer] schedule = cosine | constant */
-  bool decay_1d;            /* [optimizer] decay-all = no: biases, norms, tokens and position embeddings are excluded */
+  double lr, min_lr;        /* [optimizer] rate at the end of warm-up, and of a cosine schedule's last step */
+  double beta1, beta2, eps, weight_decay; /* AdamW's; the decay is times the rate */
+  double clip_norm;         /* of all gradients together; 0: not clipped */
+  double warmup_epochs;     /* the rate rises linearly, step by step */
+  bool cosine;              /* schedule = cosine | constant */
+  bool decay_1d;            /* decay-all = no: biases, norms, tokens and position embeddings are excluded */
   double label_smoothing;   /* [loss] smoothing */
   bool soft_labels;         /* [loss] labels = hard | soft */
-  int64_t epochs, seed;     /* [train] */
+  int64_t epochs, seed;     /* [train] what a trainer does unless told otherwise */
   int64_t track_block;      /* [track] block = last | N: whose output tracking follows; 0: last, 1: first */
   tt_recompute_level recompute; /* [memory] recompute = none | cheap | most | all */
   double memory_goal; /* [memory] goal: share of a step's memory without recomputation at which it may stop; 0: never */

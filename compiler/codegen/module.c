@@ -22,8 +22,8 @@ static void init_types(cg_ctx *c) {
 /* The functions of trt_calls.def, with the types they are declared with there. */
 static void declare_calls(cg_ctx *c) {
   struct cg_state *s = c->state;
-  cg_type VOID = LLVMVoidTypeInContext(c->llvm), PTR = c->ptr, I64 = c->i64;
-  cg_type kernel[3] = {PTR, I64, PTR}, fields[2] = {PTR, PTR};
+  cg_type VOID = LLVMVoidTypeInContext(c->llvm), ARGS = c->ptr, KERNEL = c->ptr, I64 = c->i64;
+  cg_type kernel[3] = {ARGS, I64, c->ptr}, fields[2] = {c->ptr, c->ptr};
   s->kernel_type = LLVMFunctionType(VOID, kernel, 3, false);
   s->kargs_type = LLVMStructTypeInContext(c->llvm, fields, 2, false);
 #define UNPACK(...) __VA_ARGS__

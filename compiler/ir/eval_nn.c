@@ -115,8 +115,8 @@ void tt_eval_attention(tt_eval_ctx *c) {
 }
 
 /* (do, lse, qkv | q, k, v) -> gradients likewise. P_ij = exp(scale q_i.k_j - lse_i); dv_j = sum_i P_ij do_i; dP_ij = do_i.v_j;
- * dS_ij = P_ij (dP_ij - D_i), D_i = sum_j P_ij dP_ij; dq_i = scale sum_j dS_ij k_j; dk_j = scale sum_i dS_ij q_i. D_i is do_i.o_i,
- * too, but so the forward's result need not be kept. Tokens that do not ask have dq = 0. */
+ * dS_ij = P_ij (dP_ij - D_i), D_i = sum_j P_ij dP_ij; dq_i = scale sum_j dS_ij k_j; dk_j = scale sum_i dS_ij q_i. D_i is
+ * do_i.o_i, too, but so the forward's result need not be kept. Tokens that do not ask have dq = 0. */
 void tt_eval_attention_grad(tt_eval_ctx *c) {
   heads v = view_heads(c, c->in + 2, c->n_in - 2), g = view_heads(c, c->out, c->n_out);
   double scale = tt_eval_float(c, TT_A_SCALE), *p = TT_NEW_N(c->arena, double, v.N), *dp = TT_NEW_N(c->arena, double, v.N);

@@ -16,6 +16,7 @@ typedef uint32_t tt_value;
 typedef uint32_t tt_node;
 #define TT_NONE UINT32_MAX
 
+/* What an op is, for passes to ask: ops.def says what each flag promises. */
 enum {
   TT_PLAIN = 0, TT_EW = 1, TT_COMM = 2, TT_STOCH = 4, TT_ALIAS = 8, TT_INPLACE = 16, TT_WEIGHT0 = 32, TT_WEIGHT1 = 64,
   TT_STEP = 128, TT_LEAD = 256, TT_ROWS = 512
@@ -28,11 +29,12 @@ typedef enum {
 } tt_op;
 typedef struct tt_op_info {
   const char *name;
-  int min_in, max_in, n_out;
+  int min_in, max_in; /* operands; max_in -1: any number */
+  int n_out;          /* results; -1: as the shape rule says */
   unsigned flags;
 } tt_op_info;
 extern const tt_op_info tt_ops[TT_OP_COUNT];
-bool tt_op_parse(const char *name, tt_op *out);
+bool tt_op_parse(const char *name, tt_op *out); /* false where no op has the name */
 
 typedef enum { TT_ATTR_INT, TT_ATTR_FLOAT, TT_ATTR_INTS, TT_ATTR_DTYPE, TT_ATTR_QSPEC, TT_ATTR_OPS } tt_attr_kind;
 typedef enum {
@@ -46,7 +48,7 @@ typedef enum {
 typedef struct tt_attr_info {
   const char *name;
   tt_attr_kind kind;
-  bool imm;
+  bool imm; /* differs from node to node: no part of a kernel's identity (attrs.def) */
 } tt_attr_info;
 extern const tt_attr_info tt_attrs[TT_A_COUNT];
 
@@ -80,12 +82,12 @@ typedef struct tt_value_data {
 
 typedef struct tt_node_data {
   tt_op op;
-  bool dead;
+  bool dead; /* removed; its id stays taken */
   int n_in, n_out, n_attrs;
-  tt_value *in, *out;
-  tt_attr *attrs;
+  tt_value *in, *out; /* an operand that is left out is not there: no TT_NONE among them */
+  tt_attr *attrs;     /* arena, as in and out */
   tt_loc loc; /* where it came from; kept through rewrites so that errors speak of the user's model */
-  tt_node prev, next;
+  tt_node prev, next; /* in execution order; TT_NONE at the ends */
 } tt_node_data;
 
 typedef enum { TT_VAR_PARAM, TT_VAR_STATE, TT_VAR_TRACK } tt_var_role; /* TRACK: an instrument's, no part of the training state */
@@ -112,7 +114,7 @@ typedef struct tt_update {
 } tt_update;
 
 typedef struct tt_graph {
-  const char *name; /* "forward", "train", "grad", "eval" */
+  const char *name; /* "forward", or the entry that it becomes: "train", "grad", "eval", ... (pipelines.def) */
   tt_module *module;
   tt_arena *arena; /* the module's */
   TT_VEC(tt_value_data) values;
@@ -130,8 +132,8 @@ struct tt_module {
   const char *name; /* source file */
   TT_VEC(tt_var) vars;
   TT_VEC(tt_graph *) graphs;
-  uint64_t vars_bytes; /* set by plan_memory with var_offset */
-  TT_VEC(uint64_t) var_offset;
+  uint64_t vars_bytes;         /* of all vars, set by plan_memory with var_offset */
+  TT_VEC(uint64_t) var_offset; /* by var: bytes from the base of vars; empty before */
 };
 
 tt_module *tt_module_create(const char *name); /* owns its arena */

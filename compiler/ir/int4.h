@@ -15,7 +15,9 @@ float tt_int4_scale(float max);
 /* Code of x. `bits` (16 random bits) is read with TT_STOCHASTIC. A scale of NaN makes every code 0. */
 unsigned tt_int4_code(tt_rounding rounding, float x, float scale, unsigned bits);
 
-/* As the functions of mx.h with the same ends. */
+/* As the functions of mx.h with the same ends: `type` is the operand's, strides are in floats, a product is
+ * c[M,N] = a[M,K] b[N,K]^T + bias[N] or NULL, of K <= TT_INT4_MAX_K: exact sums in int32, then
+ * (float)sum * (scale of a * scale of b) + bias, each step rounded to float32. */
 void tt_int4_quantize(tt_rounding rounding, int64_t rows, int64_t k, const float *x, int64_t row_stride, int64_t col_stride,
                       uint64_t rng_key, uint8_t *out);
 void tt_int4_dequantize(const tt_type *type, const uint8_t *q, float *out); /* [rows, k] */

@@ -35,12 +35,13 @@ uint64_t tt_rng_key(int64_t seed, int64_t step, int64_t tensor);
 unsigned tt_rng_bits(uint64_t key, uint64_t element); /* 16 bits */
 
 /* Whole matrices, in the storage layout of TT_MX (types.h); those of format TT_INT4 are int4.h's. x is [rows, k] with
- * element (r, c) at x[r*row_stride + c*col_stride]; ema likewise or NULL; rng_key used with TT_STOCHASTIC. The maximum of a block with a NaN is NaN. */
+ * element (r, c) at x[r*row_stride + c*col_stride], strides in floats; ema likewise or NULL; rng_key used with
+ * TT_STOCHASTIC. out: tt_type_bytes of the result. The maximum of a block with a NaN is NaN. */
 void tt_mx_quantize(tt_qspec q, int64_t rows, int64_t k, const float *x, int64_t row_stride, int64_t col_stride,
                     const float *ema, uint64_t rng_key, uint8_t *out);
 void tt_mx_dequantize(const tt_type *type, const uint8_t *mx, float *out); /* [rows, k] */
-/* c[M,N] = a b^T + bias; the reference of NUMERICS 5: exact blocks, pairs, segments of 4096. bias may be NULL. A pair is
- * the exact sum of two exact block products rounded once, even where one of them alone is below or above float32's range;
+/* c[M,N] = a b^T + bias, a [M,K], b [N,K], bias [N] or NULL; the reference of NUMERICS 5: exact blocks, pairs, segments of
+ * 4096. A pair is the exact sum of two exact block products rounded once, even where one of them alone is below or above float32's range;
  * an odd last block pairs with 0. A block with a scale of 255 gives NaN (any NaN: payload and sign mean nothing). */
 void tt_mx_gemm(const tt_type *ta, const uint8_t *a, const tt_type *tb, const uint8_t *b, const float *bias, float *c);
 #endif

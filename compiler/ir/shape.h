@@ -40,21 +40,14 @@ bool tt_shape_is_mx(tt_shape_ctx *c, int i);
 const tt_attr *tt_shape_attr(const tt_shape_ctx *c, tt_attr_id id); /* NULL where absent */
 int64_t tt_shape_int(const tt_shape_ctx *c, tt_attr_id id);         /* 0 where absent */
 double tt_shape_float(const tt_shape_ctx *c, tt_attr_id id);
-const tt_attr *tt_shape_ints(tt_shape_ctx *c, tt_attr_id id,
-                             int n);                /* n entries (-1: up to TT_MAX_RANK), or NULL after a diagnostic */
-bool tt_shape_flag(tt_shape_ctx *c, tt_attr_id id); /* false after a diagnostic unless absent, 0 or 1 */
+/* n entries (-1: up to TT_MAX_RANK), or NULL after a diagnostic. */
+const tt_attr *tt_shape_ints(tt_shape_ctx *c, tt_attr_id id, int n);
+bool tt_shape_flag(tt_shape_ctx *c, tt_attr_id id);           /* false after a diagnostic unless absent, 0 or 1 */
 bool tt_shape_axis(tt_shape_ctx *c, int rank, int64_t *axis); /* attribute axis in [0, rank) */
 /* A dense type from an attribute's dimensions; false after a diagnostic on a negative one. */
 bool tt_shape_from_attr(tt_shape_ctx *c, const tt_attr *a, uint8_t dtype, tt_type *out);
 
-#define TT_SHAPE_RULES(X)                                                                                                  \
-  X(unary)                                                                                                                 \
-  X(logical)                                                                                                               \
-  X(cast) X(binary) X(compare) X(where) X(shape_of) X(reshape) X(transpose) X(slice) X(slice_grad) X(concat) X(expand)     \
-      X(gather) X(reduce) X(matmul) X(linear) X(conv) X(layernorm) X(layernorm_grad) X(attention) X(attention_grad)        \
-          X(xent) X(xent_grad) X(correct) X(sumsq) X(clip_coef) X(adamw) X(adamw_ema) X(adamw_ramp) X(freeze) X(mx_quantize) X(mx_fused) X(mx_requantize) X(mx_dequantize)  \
-              X(mx_gemm) X(mx_colsum) X(histogram) X(arg_max) X(mx_confidence) X(mx_census)
-#define TT_SHAPE_DECLARE(rule) tt_shape_rule tt_shape_##rule;
-TT_SHAPE_RULES(TT_SHAPE_DECLARE)
-#undef TT_SHAPE_DECLARE
+#define TT_OP(id, name, min_in, max_in, n_out, flags, shape, eval, grad, emit, work) tt_shape_rule tt_shape_##shape;
+#include "compiler/ir/ops.def"
+#undef TT_OP
 #endif

@@ -1,6 +1,6 @@
-/* The contract between generated code and the runtime. Written once: the compiler lays these structs out from the field
- * tables below (checked against offsetof/sizeof in tests/codegen), the runtime includes this header, and both sides
- * compare TRT_ABI_VERSION at start.
+/* The contract between generated code and the runtime. Written once: both sides include this header. The compiler emits the
+ * structs field by field in their order here (codegen/program.c, checked against offsetof and sizeof in tests/codegen), and
+ * the runtime refuses a program of another TRT_ABI_VERSION.
  *
  * A trainer holds one `trt_program` (symbol `tetrac_program`, emitted by the compiler). The program owns no memory: the
  * runtime allocates
@@ -49,7 +49,7 @@ typedef struct trt_tensor {
   uint32_t reserved;
 } trt_tensor;
 
-/* Everything an entry needs; passed through unchanged by trt_parallel's caller. */
+/* What an entry is called with: the bases that the offsets of its tensors count from. */
 typedef struct trt_step {
   uint8_t *vars;
   uint8_t *arena;
@@ -61,8 +61,10 @@ typedef struct trt_kargs {
   const int64_t *imms;
 } trt_kargs;
 
-/* Runs tasks [first, last) of a kernel. `scratch`: this thread's block of program->scratch_bytes, contents undefined. */
+/* One task of a kernel. `scratch`: this thread's block of program->scratch_bytes, contents undefined. Tasks of one launch
+ * write to different places, so that they run in any order, at the same time. */
 typedef void (*trt_kernel_fn)(const trt_kargs *args, int64_t task, uint8_t *scratch);
+/* One whole step of an entry. Returns nothing: what goes wrong in it shows as NaN or Inf in its outputs. */
 typedef void (*trt_entry_fn)(const trt_step *step);
 
 /* Entries by name:
@@ -71,8 +73,8 @@ typedef void (*trt_entry_fn)(const trt_step *step);
  *             its steps (a training step that also measures; state starts as 0), "ramp" draws the conclusions from them
  *             (input period_max f32 []: steps of an epoch), all vars are put back, and then each output of "ramp" is copied
  *             to the var of its name.
- *   "track"   after an optimizer step, while tracking: adds its moves to the TRT_TRACK vars track-*. Input keep f32 []: 0 in the
- *             first step of a window, else 1.
+ *   "track"   after an optimizer step, while tracking: adds its moves to the TRT_TRACK vars track-*. Input keep f32 []: 0 in
+ *             the first step of a window, else 1.
  *   "track_report"  what they say at a window's end. Input window f32 []: moves added. Outputs "track:NAME" f32 [n+1] or
  *             [n+1,k]: a row for each tracked weight, in the order of the vars "track-w:WEIGHT", and one for all;
  *             track_peak f32 [n], track_peak_index i32 [n]: each weight's most oscillating element.
@@ -83,8 +85,8 @@ typedef void (*trt_entry_fn)(const trt_step *step);
  * Inputs the runtime fills, found by name (absent ones are not used by the program):
  *   images f32 [B,C,H,W];  labels i32 [B] (hard) or f32 [B,classes] (soft);
  *   rng i64 [2] = {seed, step};  lr, bc1, bc2 f32 [] : learning rate, 1-beta1^t, 1-beta2^t with t = step+1
- * Outputs, by name: loss f32 [] (mean over the batch), logits f32 [B,classes], correct i32 [B] (1 where the arg max is the label),
- *   losses f32 [B] (per sample), grad_sumsq f32 [n]: sum of squares of each gradient, in the order of the TRT_PARAM vars,
+ * Outputs, by name: loss f32 [] (mean over the batch), logits f32 [B,classes], correct i32 [B] (1 where the arg max is the
+ *   label), losses f32 [B] (per sample), grad_sumsq f32 [n]: sum of squares of each gradient, in the order of the TRT_PARAM vars,
  *   grad_norm f32 []; in "grad" one output `grad:<param name>` per parameter. */
 typedef struct trt_entry {
   const char *name;

@@ -2,5 +2,16 @@
 #ifndef TRT_CALLS_H
 #define TRT_CALLS_H
 #include "trt_abi.h"
-void trt_parallel(const trt_kargs *args, trt_kernel_fn kernel, int64_t n_tasks);
+
+#define VOID void
+#define I64 int64_t
+#define ARGS const trt_kargs *
+#define KERNEL trt_kernel_fn
+#define TRT_CALL(result, name, types) result name types;
+#include "trt_calls.def"
+#undef VOID
+#undef I64
+#undef ARGS
+#undef KERNEL
+#undef TRT_CALL
 #endif

@@ -15,7 +15,8 @@ typedef struct trt_evaluation {
 /* Copies a batch of the data set to the entry's inputs: images and labels. */
 void trt_load_batch(const trt_model *model, const trt_binding *binding, const trt_fill *fill);
 
-/* Runs entry "eval" over every sample once, after `step` steps of training (rounding may change at a step). The last batch is padded and the padding not counted, so the accuracy is exact.
+/* Runs entry "eval" over every sample once, after `step` steps of training (rounding may change at a step). The last batch
+ * is padded and the padding not counted, so the accuracy is exact. False after an error, *result then being undefined.
  * `stop` may be NULL; once it is nonzero the evaluation ends early as `interrupted`. */
 bool trt_evaluate(const trt_model *model, const trt_dataset *data, trt_split split, int64_t step,
                   const volatile sig_atomic_t *stop, trt_progress *progress, trt_evaluation *result, trt_error *err);

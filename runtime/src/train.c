@@ -1,7 +1,6 @@
-/* The training loop. One turn: a calibration if due, batch in, entry "train" runs, loss and gradients are checked, the line is logged, the epoch
- * is evaluated, the state is saved, in this order: whatever a saved step has logged is on record before the save, so that a
- * resumed run neither repeats nor misses a line.
- */
+/* The training loop. One turn: a calibration if due, batch in, entry "train" runs, loss and gradients are checked, the line
+ * is logged, the epoch is evaluated, the state is saved, in this order: whatever a saved step has logged is on record before
+ * the save, so that a resumed run neither repeats nor misses a line. */
 #include "train.h"
 #include "calibrate.h"
 #include "file.h"
