@@ -55,6 +55,10 @@ typedef struct cg_object {
 } cg_object;
 bool cg_compile_object(const tt_graph *g, const cg_target *t, const char *symbol, cg_object *out, tt_arena *arena, tt_diag *diag);
 
+/* True where emitters write the same instructions for both targets: what differs is at most what LLVM may choose them from. Tests
+ * need not run such code again. False after diagnostics, too. */
+bool cg_same_code(const tt_graph *g, const cg_target *a, const cg_target *b, tt_diag *diag);
+
 /* Compiles one planned graph in memory. run: inputs parallel to g->inputs, vars NULL (initial values) or parallel to
  * module->vars, updated in place; results parallel to g->results. `trt_parallel` is the caller's (linked) runtime, which must
  * have been started with at least cg_jit_scratch_bytes() of scratch a thread. */

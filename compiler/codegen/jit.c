@@ -1,6 +1,7 @@
 /* Compiling one graph in memory, for tests, `tetrac run` and op-by-op checks: the same object code a trainer would get,
  * loaded by ORC instead of the linker. */
 #include <string.h>
+#include <llvm-c/BitWriter.h>
 #include <llvm-c/Error.h>
 #include <llvm-c/LLJIT.h>
 #include "compiler/codegen/state.h"
@@ -58,6 +59,36 @@ bool cg_compile_object(const tt_graph *g, const cg_target *t, const char *symbol
   out->arena_bytes = work + c->work_bytes;
   cg_close(c);
   return ok;
+}
+
+/* A graph's code as emitters leave it, but for the names of CPUs and features; NULL after diagnostics. At `needs` what memory it
+ * takes. */
+static LLVMMemoryBufferRef code_of(const tt_graph *g, const cg_target *t, uint64_t needs[2], tt_arena *arena, tt_diag *diag) {
+  static const char *const named[] = {"target-cpu", "target-features"};
+  cg_ctx *c = cg_open(t, arena, diag);
+  if (!c) return NULL;
+  LLVMMemoryBufferRef code = NULL;
+  if (cg_emit_entry(c, g, "tetrac_entry", cg_plan_bytes(g), true)) {
+    for (cg_val fn = LLVMGetFirstFunction(c->module); fn; fn = LLVMGetNextFunction(fn))
+      for (int i = 0; i < 2; i++)
+        LLVMRemoveStringAttributeAtIndex(fn, LLVMAttributeFunctionIndex, named[i], (unsigned)strlen(named[i]));
+    code = LLVMWriteBitcodeToMemoryBuffer(c->module);
+  }
+  needs[0] = c->scratch_bytes, needs[1] = c->work_bytes;
+  cg_close(c);
+  return code;
+}
+
+bool cg_same_code(const tt_graph *g, const cg_target *a, const cg_target *b, tt_diag *diag) {
+  tt_arena *arena = tt_arena_create();
+  uint64_t needs[2][2];
+  LLVMMemoryBufferRef x = code_of(g, a, needs[0], arena, diag), y = code_of(g, b, needs[1], arena, diag);
+  bool same = x && y && memcmp(needs[0], needs[1], sizeof needs[0]) == 0 && LLVMGetBufferSize(x) == LLVMGetBufferSize(y) &&
+              memcmp(LLVMGetBufferStart(x), LLVMGetBufferStart(y), LLVMGetBufferSize(x)) == 0;
+  if (x) LLVMDisposeMemoryBuffer(x);
+  if (y) LLVMDisposeMemoryBuffer(y);
+  tt_arena_destroy(arena);
+  return same;
 }
 
 static bool compile(cg_jit *jit, const cg_target *t, tt_diag *diag) {

@@ -117,7 +117,26 @@ static void test_no_code(void **state) {
   tt_arena_destroy(arena);
 }
 
+/* A dot product more changes the code of a product, not that of a quantizer. */
+static void test_same_code(void **state) {
+  (void)state;
+  tt_type packed = tt_type_mx(TT_E2M1, 40, 70), types[2] = {packed, packed}, plain = matrix();
+  tt_attr q = tt_attr_qspec(TT_A_Q, (tt_qspec){.on = true, .format = TT_E2M1});
+  for (int product = 0; product < 2; product++) {
+    tt_diag diag;
+    jit_case t = product ? jit_case_build(TT_OP_MX_GEMM, 2, types, 0, NULL, &diag)
+                         : jit_case_build(TT_OP_MX_QUANTIZE, 1, &plain, 1, &q, &diag);
+    const cg_target *with = cg_target_find("aarch64", t.arena, &diag), *without = cg_target_find("aarch64:v8", t.arena, &diag);
+    assert_true(with && without);
+    assert_true(cg_same_code(t.g, with, with, &diag));
+    assert_int_equal(cg_same_code(t.g, with, without, &diag), !product);
+    assert_int_equal(diag.errors, 0);
+    jit_case_close(&t);
+  }
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_updates), cmocka_unit_test(test_no_code)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_updates), cmocka_unit_test(test_no_code),
+                                     cmocka_unit_test(test_same_code)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

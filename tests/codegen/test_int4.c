@@ -24,11 +24,11 @@ static void check_quantize(tt_rounding rounding, bool across, int64_t rows, int6
                      tt_tensor_from_bytes(arena, types[1], (int64_t[]){SEED, STEP})};
   tt_qspec q = {true, TT_INT4, TT_SCALE_TENSOR, (uint8_t)rounding, TT_DIRECT};
   tt_attr attrs[3] = {tt_attr_qspec(TT_A_Q, q), tt_attr_int(TT_A_TRANSPOSED, across), tt_attr_int(TT_A_TENSOR, TENSOR)};
-  jit_case t = jit_case_open(TT_OP_MX_QUANTIZE, rounding == TT_NEAREST ? 1 : 2, types, 3, attrs, target);
+  jit_case t = jit_case_next(TT_OP_MX_QUANTIZE, rounding == TT_NEAREST ? 1 : 2, types, 3, attrs, target);
   uint8_t *want = tt_arena_alloc(arena, tt_type_bytes(&t.type));
   tt_mx_quantize(q, across ? cols : rows, across ? rows : cols, x, across ? 1 : cols, across ? cols : 1, NULL,
                  tt_rng_key(SEED, STEP, TENSOR), want);
-  for (int threads = 1; threads <= 3; threads += 2) {
+  for (int threads = 1; t.jit && threads <= 3; threads += 2) {
     tt_tensor got = jit_case_run(&t, in, threads);
     if (memcmp(got.mx, want, tt_type_bytes(&t.type)) != 0)
       fail_msg("[%lld,%lld]%s rounding %d step %a on %s: not the reference's bytes", (long long)rows, (long long)cols,
@@ -50,9 +50,8 @@ static void quantizers(void **state) {
 /* Five million values in each way of rounding. */
 static void many_values(void **state) {
   (void)state;
-  const char *const *target = jit_targets();
-  while (target[1]) target++;
-  for (int i = 0; i < 2; i++) check_quantize(i ? TT_STOCHASTIC : TT_NEAREST, i, 5000, 1000, 0.07f, *target);
+  for (const char *const *target = jit_targets(); *target; target++)
+    for (int i = 0; i < 2; i++) check_quantize(i ? TT_STOCHASTIC : TT_NEAREST, i, 5000, 1000, 0.07f, *target);
 }
 
 typedef struct gemm_case {
@@ -77,7 +76,7 @@ static void check_gemm(const gemm_case *s, const char *target) {
   uint32_t r = 7;
   tt_type types[3] = {tt_type_mx(TT_INT4, s->M, s->K), tt_type_mx(TT_INT4, s->N, s->K),
                       tt_type_make(TT_F32, 1, (int64_t[]){s->N})};
-  jit_case t = jit_case_open(TT_OP_MX_GEMM, 2 + s->bias, types, 0, NULL, target);
+  jit_case t = jit_case_next(TT_OP_MX_GEMM, 2 + s->bias, types, 0, NULL, target);
   float *bias = TT_NEW_N(t.arena, float, s->N), *want = TT_NEW_N(t.arena, float, s->M * s->N);
   tt_tensor in[3];
   for (int i = 0; i < s->N; i++) bias[i] = (float)(jit_random(&r) % 1000) / 7;
@@ -85,7 +84,7 @@ static void check_gemm(const gemm_case *s, const char *target) {
     in[i] = (tt_tensor){.type = types[i], .mx = random_codes(t.arena, &types[i], s->saturated ? (i ? 7 : -7) : 0, &r)};
   in[2] = tt_tensor_from_bytes(t.arena, types[2], bias);
   tt_mx_gemm(&types[0], in[0].mx, &types[1], in[1].mx, s->bias ? bias : NULL, want);
-  for (int threads = 1; threads <= 3; threads++) {
+  for (int threads = 1; t.jit && threads <= 3; threads++) {
     tt_tensor got = jit_case_run(&t, in, threads);
     for (int i = 0; i < s->M * s->N; i++)
       if ((float)got.d[i] != want[i])

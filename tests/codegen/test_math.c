@@ -60,7 +60,11 @@ static void check(tt_op op, reference *f, float dense_from, float dense_to, doub
     int64_t n = N;
     tt_type type = tt_type_make(TT_F32, 1, &n);
     worst = 0;
-    jit_case t = jit_case_open(op, 1, &type, 0, NULL, *target);
+    jit_case t = jit_case_next(op, 1, &type, 0, NULL, *target);
+    if (!t.jit) {
+      jit_case_close(&t);
+      continue;
+    }
     scan(&t, f, 0x00800000, 0x7f800001, 1511); /* from the smallest normal to infinity */
     scan(&t, f, bits_of(dense_from), bits_of(dense_to), 29);
     jit_case_close(&t);

@@ -67,8 +67,8 @@ static void check(tt_format f, const char *target, uint32_t *r) {
   tt_qspec q = {.on = true, .format = (uint8_t)f, .scale = TT_SCALE_CEIL, .rounding = TT_EMA};
   tt_type type = tt_type_make(TT_F32, 2, (int64_t[]){ROWS, COLS});
   tt_attr attr = tt_attr_qspec(TT_A_Q, q);
-  jit_case t = jit_case_open(TT_OP_MX_QUANTIZE, 2, (tt_type[]){type, type}, 1, &attr, target);
-  for (int round = 0; round < ROUNDS; round++) {
+  jit_case t = jit_case_next(TT_OP_MX_QUANTIZE, 2, (tt_type[]){type, type}, 1, &attr, target);
+  for (int round = 0; t.jit && round < ROUNDS; round++) {
     tt_arena *arena = tt_arena_create();
     float *w = TT_NEW_N(arena, float, ROWS *COLS), *ema = TT_NEW_N(arena, float, ROWS *COLS);
     fill(f, w, ema, r);

@@ -103,7 +103,6 @@ static void run_both(both *t, const char *target) {
   cg_jit *jit[2];
   assert_int_equal(t->g[0]->results.count, t->g[1]->results.count);
   for (int i = 0; i < 2; i++) {
-    place_values(t->g[i]);
     jit[i] = cg_jit_compile(t->g[i], cg_target_find(target, t->arena, &t->diag), &t->diag);
     assert_non_null(jit[i]);
   }
@@ -119,7 +118,9 @@ static void run_both(both *t, const char *target) {
 }
 
 static void close_both(both *t, const char *target) {
-  run_both(t, target);
+  for (int i = 0; i < 2; i++) place_values(t->g[i]);
+  bool again = jit_repeats(t->g[0], target, t->arena, &t->diag) && jit_repeats(t->g[1], target, t->arena, &t->diag);
+  if (!again) run_both(t, target);
   tt_arena_destroy(t->arena);
   tt_module_destroy(t->module);
 }

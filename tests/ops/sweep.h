@@ -13,10 +13,11 @@
 typedef struct sweep {
   const cg_target *target;
   tt_arena *target_arena;
+  const cg_target *like; /* a case that becomes the same code on this one is left to its sweep; or NULL */
   foreign *foreign; /* where cases of a target that this machine is not are run, by sweep_finish; or NULL */
   TT_VEC(struct sweep *) later;
   bool seen[TT_OP_COUNT]; /* ops that occurred in a checked graph */
-  int cases, failures;
+  int cases, left, failures; /* of the cases those left to another sweep */
   uint64_t random;
   /* The case under construction. */
   tt_arena *arena;

@@ -1,4 +1,6 @@
-/* Every op row with an emit rule, generated code against the evaluator; a row nobody wrote a case for fails. */
+/* Every op row with an emit rule, generated code against the evaluator; a row nobody wrote a case for fails. Levels
+ * whose code is mostly another's are called like_*; tests/CMakeLists.txt runs whole ones and these side by side, by the names
+ * that an argument matches. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,12 +18,14 @@ static const struct {
 #undef TT_OP
 };
 
-/* Every case, or those of MX alone: levels that differ from another in nothing but the dot product. */
-static void sweep_target(const char *spec, bool all) {
+/* Every case, or those of MX alone: levels that differ from another in nothing but the dot product. What is the same code on
+ * the level `like`, which another test sweeps, is left to that. */
+static void sweep_target(const char *spec, bool all, const char *like) {
   tt_diag diag;
   tt_diag_init(&diag, stderr);
   sweep s = {.random = 1, .target_arena = tt_arena_create()};
   s.target = cg_target_find(spec, s.target_arena, &diag);
+  s.like = like ? cg_target_find(like, s.target_arena, &diag) : NULL;
   assert_non_null(s.target);
   if (!cg_target_runs_here(s.target)) {
     fprintf(stderr, "SKIP: this machine has not all of %s\n", spec);
@@ -43,22 +47,23 @@ static void sweep_target(const char *spec, bool all) {
   assert_int_equal(s.failures, 0);
 }
 
-static void test_host(void **state) { (void)state, sweep_target("cpu", true); }
+static void whole_host(void **state) { (void)state, sweep_target("cpu", true, NULL); }
 #if defined(__x86_64__)
-static void test_v3(void **state) { (void)state, sweep_target("cpu:v3", true); }
-static void test_v3_vnni(void **state) { (void)state, sweep_target("cpu:v3+avxvnni", false); }
-static void test_float_tiles(void **state) { (void)state, sweep_target("cpu:v4+amx-tile+amx-int8+amx-bf16", true); }
-static void test_v4(void **state) { (void)state, sweep_target("cpu:v4", false); }
-static void test_v4_madd(void **state) { (void)state, sweep_target("cpu:v4-avx512vnni", false); }
+static void whole_v3(void **state) { (void)state, sweep_target("cpu:v3", true, NULL); }
+static void like_v3_vnni(void **state) { (void)state, sweep_target("cpu:v3+avxvnni", false, "cpu:v3"); }
+static void like_float_tiles(void **state) { (void)state, sweep_target("cpu:v4+amx-tile+amx-int8+amx-bf16", true, "cpu"); }
+static void like_v4(void **state) { (void)state, sweep_target("cpu:v4", false, "cpu"); }
+static void like_v4_madd(void **state) { (void)state, sweep_target("cpu:v4-avx512vnni", false, "cpu:v4"); }
 #endif
 
-int main(void) {
+int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_host),
+      cmocka_unit_test(whole_host),
 #if defined(__x86_64__)
-      cmocka_unit_test(test_v3), cmocka_unit_test(test_v3_vnni), cmocka_unit_test(test_v4), cmocka_unit_test(test_v4_madd),
-      cmocka_unit_test(test_float_tiles),
+      cmocka_unit_test(whole_v3), cmocka_unit_test(like_v3_vnni), cmocka_unit_test(like_v4), cmocka_unit_test(like_v4_madd),
+      cmocka_unit_test(like_float_tiles),
 #endif
   };
+  if (argc > 1) cmocka_set_test_filter(argv[1]);
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
