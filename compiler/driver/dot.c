@@ -2,9 +2,11 @@
 #include "compiler/driver/dot.h"
 #include <string.h>
 
+enum { LONG = 2000 }; /* nodes that edges pass by, all together: more than in a forward graph of twelve blocks */
+
 static void escaped(tt_strbuf *out, const char *s) {
   for (; *s; s++) {
-    if (*s == '"' || *s == '\\' || *s == '{' || *s == '}' || *s == '<' || *s == '>' || *s == '|') tt_strbuf_append(out, "\\", 1);
+    if (strchr("\"\\{}<>|", *s)) tt_strbuf_append(out, "\\", 1);
     tt_strbuf_append(out, s, 1);
   }
 }
@@ -27,9 +29,24 @@ static void edge(const tt_graph *g, tt_value v, tt_node to, tt_strbuf *out) {
   tt_strbuf_printf(out, " [label=\"%s\"%s];\n", type, d->type.dtype == TT_MX ? ", penwidth=2.5, color=\"#1f6fb2\"" : "");
 }
 
+/* What the forward half keeps for the backward one are edges across the whole drawing, each of which Graphviz bends around all
+ * between: minutes for a training step of two blocks. Limits and straight lines make that a second. */
+static const char *limits(const tt_graph *g) {
+  int64_t *position = TT_NEW_N(g->arena, int64_t, g->nodes.count), at = 0, span = 0;
+  TT_FOR_NODES(g, n) {
+    const tt_node_data *d = tt_nod(g, n);
+    position[n] = at++;
+    for (int i = 0; i < d->n_in; i++) {
+      const tt_value_data *v = tt_val(g, d->in[i]);
+      if (v->kind == TT_VALUE_NODE) span += position[n] - position[v->def];
+    }
+  }
+  return span > LONG ? "  graph [splines=line, nslimit=0.2, nslimit1=0.2, mclimit=0.1];\n" : "";
+}
+
 void tt_dot_graph(const tt_graph *g, tt_strbuf *out) {
-  tt_strbuf_printf(out, "digraph \"%s\" {\n  node [shape=box, style=filled, fontname=\"sans-serif\", fontsize=10];\n"
-                        "  edge [fontname=\"sans-serif\", fontsize=8];\n", g->name);
+  tt_strbuf_printf(out, "digraph \"%s\" {\n%s  node [shape=box, style=filled, fontname=\"sans-serif\", fontsize=10];\n"
+                        "  edge [fontname=\"sans-serif\", fontsize=8];\n", g->name, limits(g));
   uint32_t *uses = tt_graph_use_counts(g);
   for (tt_value v = 0; v < g->values.count; v++) {
     const tt_value_data *d = tt_val(g, v);

@@ -59,9 +59,11 @@ code=0
 [ "$code" = 1 ]
 says "cannot write to standard output"
 [ ! -e "$work/t" ] || { echo "FAIL: a failed compile left a trainer"; exit 1; }
-for f in text dot json onnx; do expect 0 "$tetrac" inspect "$work/m.onnx" --batch 4 --format $f -o "$work/g.$f"; done
+# Drawings within a minute: without limits Graphviz takes several for this graph.
+for f in text dot svg html json onnx memory; do expect 0 timeout 60 "$tetrac" inspect "$work/m.onnx" --batch 4 --format $f -o "$work/g.$f"; done
 grep -q 'mx.gemm' "$work/g.text"
 grep -q 'mx.requantize' "$work/g.text"
+for f in svg html; do grep -q '</svg>' "$work/g.$f"; done
 expect 0 "$tetrac" inspect "$work/m.onnx" --batch 4 --after canon_linear
 expect 1 "$tetrac" inspect "$work/m.onnx" --batch 4 --after no_such_pass
 for e in llvm asm obj; do expect 0 "$tetrac" compile "$work/m.onnx" --recipe fp32 --batch 4 --emit $e -o "$work/p.$e"; done
