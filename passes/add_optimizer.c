@@ -13,14 +13,14 @@
 #include "passes/pass.h"
 #include <string.h>
 
-/* The var that v is, seen through reshape and transpose; TT_NONE. */
+/* The var that v is, elsewhere or in another format; TT_NONE. */
 static uint32_t var_behind(const tt_graph *g, tt_value v) {
   for (;;) {
     const tt_value_data *d = tt_val(g, v);
     if (d->kind == TT_VALUE_VAR) return d->index;
     if (d->kind != TT_VALUE_NODE) return TT_NONE;
     const tt_node_data *n = tt_nod(g, d->def);
-    if (n->op != TT_OP_RESHAPE && n->op != TT_OP_TRANSPOSE && n->op != TT_OP_MX_QUANTIZE) return TT_NONE;
+    if (!(tt_ops[n->op].flags & TT_SAME)) return TT_NONE;
     v = n->in[0];
   }
 }

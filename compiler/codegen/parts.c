@@ -162,10 +162,10 @@ static bool refused(cg_ctx *c) {
   return false;
 }
 
-static int cores(void) {
+static int most_at_once(const cg_ctx *c) {
   cpu_set_t set;
-  int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-  return n < 1 ? 1 : n > MOST_PARTS ? MOST_PARTS : n;
+  int64_t n = c->state->jobs ? c->state->jobs : sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+  return n < 1 ? 1 : n > MOST_PARTS ? MOST_PARTS : (int)n;
 }
 
 /* The pool: `running` workers and their pipes, side by side. After a failure no new ones are started; where no more processes
@@ -173,7 +173,7 @@ static int cores(void) {
 static bool run_parts(cg_ctx *c, const plan *p, cg_file *out) {
   worker workers[MOST_PARTS];
   struct pollfd from[MOST_PARTS];
-  int running = 0, next = 0, most = cores();
+  int running = 0, next = 0, most = most_at_once(c);
   bool ok = true;
   while (running || (ok && next < p->n_parts)) {
     while (ok && next < p->n_parts && running < most) {

@@ -268,6 +268,7 @@ static bool emit_all(cg_ctx *c, const cg_program *p, cg_format format) {
 bool cg_emit_program(const cg_program *p, const cg_target *t, cg_format format, cg_output *out, tt_arena *arena, tt_diag *diag) {
   cg_ctx *c = cg_open(t, arena, diag);
   if (!c) return false;
+  c->state->jobs = p->jobs;
   bool ok = emit_all(c, p, format) && cg_write(c, format, out);
   cg_close(c);
   return ok;

@@ -35,6 +35,7 @@ struct cg_state {
   cg_val parallel; /* trt_parallel */
   cg_type parallel_type, kernel_type, kargs_type;
   LLVMTargetMachineRef machine;
+  int64_t jobs; /* processes at once, for parts; 0: one a core */
   /* The entry under construction. */
   const tt_graph *g;
   TT_VEC(cg_step) steps;

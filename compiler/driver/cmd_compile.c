@@ -79,6 +79,7 @@ int tt_cmd_compile(int argc, char **argv) {
       {"--batch", TT_OPT_COUNT, &r.batch, "N", "images a step, where the model leaves it open (default 128)", false},
       {"--target", TT_OPT_STRING, &r.target, "TARGET", "cpu, cpu:FEATURES, aarch64 or a triple (default cpu: this machine; 'tetrac list targets')", false},
       {"--emit", TT_OPT_STRING, &emit, "KIND", "exe, obj, asm or llvm (default exe)", false},
+      {"--jobs", TT_OPT_COUNT, &r.jobs, "N", "processes that make machine code at once (default one a core); the trainer is the same", false},
       {"--quiet", TT_OPT_FLAG, &quiet, NULL, "say nothing but errors", false},
   };
   const tt_command cmd = {"compile", "MODEL.onnx -o TRAINER [options]",
@@ -105,7 +106,7 @@ int tt_cmd_compile(int argc, char **argv) {
     bool ok = tt_session_open(&s, &r, true);
     if (ok && s.notes && !quiet) fputs(s.notes, stderr);
     if (ok) target = cg_target_find(r.target ? r.target : "cpu", s.arena, &s.diag);
-    ok = ok && target && tt_session_emit(&s, target, format, &made) && write_output(&s, target, out, link, &made);
+    ok = ok && target && tt_session_emit(&s, &r, target, format, &made) && write_output(&s, target, out, link, &made);
     if (ok && !quiet) summary(&s, out, cg_target_describe(target), now() - start);
     code = ok ? TT_EXIT_OK : TT_EXIT_ERROR;
     tt_session_close(&s);

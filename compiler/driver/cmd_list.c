@@ -12,10 +12,10 @@ static void list_ops(void) {
     if (o->max_in < 0) snprintf(range, sizeof range, "%d+", o->min_in);
     else if (o->min_in == o->max_in) snprintf(range, sizeof range, "%d", o->min_in);
     else snprintf(range, sizeof range, "%d-%d", o->min_in, o->max_in);
-    printf("%-16s operands %-4s%s%s%s%s%s%s%s\n", o->name, range, o->flags & TT_EW ? " elementwise" : "",
+    printf("%-16s operands %-4s%s%s%s%s%s%s%s%s\n", o->name, range, o->flags & TT_EW ? " elementwise" : "",
            o->flags & TT_COMM ? " commutative" : "", o->flags & TT_STOCH ? " stochastic" : "",
            o->flags & TT_ALIAS ? " view" : "", o->flags & TT_INPLACE ? " in-place" : "",
-           o->flags & (TT_WEIGHT0 | TT_WEIGHT1) ? " product" : "", o->flags & TT_STEP ? " step" : "");
+           o->flags & (TT_WEIGHT0 | TT_WEIGHT1) ? " product" : "", o->flags & TT_STEP ? " step" : "", o->flags & TT_SAME ? " same" : "");
   }
 }
 

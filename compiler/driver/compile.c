@@ -173,7 +173,7 @@ static uint64_t batch_of(const tt_module *m) {
   return images->rank ? (uint64_t)images->dim[0] : 1;
 }
 
-bool tt_session_emit(tt_session *s, const cg_target *target, cg_format format, cg_output *out) {
+bool tt_session_emit(tt_session *s, const tt_request *r, const cg_target *target, cg_format format, cg_output *out) {
   tt_onnx_image image;
   TT_TRY(tt_onnx_image_build(s->model, s->module, s->arena, &image, &s->diag));
   trt_patch *patches = TT_NEW_N(s->arena, trt_patch, image.n_patches);
@@ -197,7 +197,8 @@ bool tt_session_emit(tt_session *s, const cg_target *target, cg_format format, c
                   .patches = patches,
                   .n_patches = image.n_patches,
                   .batch = batch_of(s->module),
-                  .fingerprint = fingerprint(s->module)};
+                  .fingerprint = fingerprint(s->module),
+                  .jobs = r->jobs};
   bool ok = cg_emit_program(&p, target, format, out, s->arena, &s->diag);
   tt_strbuf_free(&recipe);
   return ok;

@@ -17,6 +17,7 @@ typedef struct tt_request {
   const char *after;  /* stop after this pass; NULL: all */
   const char *out;    /* the file to be written, checked before the work; NULL: none */
   bool program;       /* `out` becomes an executable */
+  int64_t jobs;       /* processes that make its objects at once; 0: one a core */
 } tt_request;
 
 /* Everything made from a request. Memory: `arena` and the module's; tt_session_close frees both. */
@@ -37,7 +38,7 @@ void tt_session_close(tt_session *s);
 bool tt_session_import(tt_session *s, const tt_request *r); /* only reads and imports */
 
 /* Code for the session's train, grad and eval graphs, in arena memory. */
-bool tt_session_emit(tt_session *s, const cg_target *target, cg_format format, cg_output *out);
+bool tt_session_emit(tt_session *s, const tt_request *r, const cg_target *target, cg_format format, cg_output *out);
 /* Links objects for a target with its runtime into a self-contained executable at `path`, atomically. */
 bool tt_link(const cg_output *objects, const cg_target *target, const char *path, tt_diag *diag);
 

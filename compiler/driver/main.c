@@ -51,6 +51,7 @@ static int run(int argc, char **argv) {
 
 int main(int argc, char **argv) {
   signal(SIGCHLD, SIG_DFL); /* a parent that ignores its children hands that on, and waiting for them would fail */
+  signal(SIGXFSZ, SIG_IGN); /* a file size limit is then a write error with a message, to the linker as well */
   int code = run(argc, argv);
   /* What a command printed counts as written only once it is out of the buffer. */
   if (fflush(stdout) == 0 && !ferror(stdout)) return code;

@@ -19,7 +19,7 @@ typedef uint32_t tt_node;
 /* What an op is, for passes to ask: ops.def says what each flag promises. */
 enum {
   TT_PLAIN = 0, TT_EW = 1, TT_COMM = 2, TT_STOCH = 4, TT_ALIAS = 8, TT_INPLACE = 16, TT_WEIGHT0 = 32, TT_WEIGHT1 = 64,
-  TT_STEP = 128, TT_LEAD = 256, TT_ROWS = 512
+  TT_STEP = 128, TT_LEAD = 256, TT_ROWS = 512, TT_SAME = 1024
 };
 typedef enum {
 #define TT_OP(id, ...) TT_OP_##id,

@@ -224,6 +224,7 @@ static placement draw_placement(const trt_fill *fill, int64_t sample) {
 static void write_plane(const trt_image_shape *s, const float *table, const uint8_t *from, placement p, float *to) {
   int64_t W = s->width, shift = p.flip ? p.dx : -p.dx;
   int64_t begin = shift > 0 ? shift : 0, end = shift < 0 ? W + shift : W;
+  assert(begin <= W / 8 && W - end <= W / 8 && "a shift is at most an eighth of the width");
   for (int64_t y = 0; y < s->height; y++, to += W) {
     int64_t sy = y + p.dy, x = 0, first = sy * W + (p.flip ? W - 1 : 0) + p.dx;
     bool inside = sy >= 0 && sy < s->height;

@@ -5,9 +5,13 @@
 #include <stdint.h>
 #include <stdbool.h>
 #include <cmocka.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include <zlib.h>
 #include "runtime/include/trt_runtime.h"
@@ -256,9 +260,57 @@ static void reads_folders(void **state) {
   refuse("val: cannot open this folder", &grey);
 }
 
+/* Files that cannot be opened `fails_left` times more: a name's end, counted under all threads. */
+static const char *fails_on[2];
+static atomic_int fails_left[2];
+
+int open(const char *path, int flags, ...) {
+  for (int i = 0; i < 2; i++) {
+    if (!fails_on[i] || !strstr(path, fails_on[i]) || atomic_fetch_sub(&fails_left[i], 1) <= 0) continue;
+    errno = EMFILE;
+    return -1;
+  }
+  va_list rest;
+  va_start(rest, flags);
+  long mode = flags & O_CREAT ? va_arg(rest, int) : 0;
+  va_end(rest);
+  return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+}
+
+/* A file that cannot be read for a moment is read again, and so is what was left out behind it; one that cannot be read at all
+ * is an error, by its name. */
+static void reads_again(void **state) {
+  (void)state;
+  enum { IMAGES = 40 };
+  char spec[128], name[64];
+  trt_dataset data;
+  trt_error err;
+  trt_image_shape shape = {.batch = 2, .channels = 1, .height = 4, .width = 4, .classes = 1};
+  in_folder("mkdir -p train/cat val/cat");
+  for (int i = 0; i < IMAGES; i++) {
+    snprintf(name, sizeof name, "train/cat/%02d.png", i);
+    put_png(name, 1, 0, 4, (uint8_t)(10 + i));
+  }
+  put_png("val/cat/z.png", 1, 0, 4, 50);
+  snprintf(spec, sizeof spec, "folder:%s", folder);
+  static const char *const moments[] = {"/00.png", "/07.png", "/39.png"};
+  for (int k = 0; k < 3; k++) {
+    fails_on[0] = moments[k], fails_left[0] = 1;
+    if (!trt_data_open(&data, spec, &shape, &err)) fail_msg("%s", err.text);
+    assert_true(fails_left[0] < 0); /* it was tried again */
+    for (int i = 0; i < IMAGES; i++)
+      for (int p = 0; p < 16; p++) assert_int_equal(data.split[TRT_TRAIN].pixels[i * 16 + p], 10 + i);
+    trt_data_close(&data);
+  }
+  fails_on[0] = "/07.png", fails_left[0] = 1;
+  fails_on[1] = "/09.png", fails_left[1] = 1000;
+  refuse("cat/09.png: cannot open: Too many open files", &shape);
+  fails_on[0] = fails_on[1] = NULL;
+}
+
 static int start_threads(void **state) {
   (void)state;
-  return trt_threads_init(0, 0) ? 0 : -1;
+  return trt_threads_init(3, 0) ? 0 : -1;
 }
 
 int main(void) {
@@ -266,6 +318,7 @@ int main(void) {
       cmocka_unit_test(decodes_every_kind),
       cmocka_unit_test(survives_damage),
       cmocka_unit_test_setup_teardown(reads_folders, make_folder, remove_folder),
+      cmocka_unit_test_setup_teardown(reads_again, make_folder, remove_folder),
   };
   return cmocka_run_group_tests(tests, start_threads, NULL);
 }
