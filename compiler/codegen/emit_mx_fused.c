@@ -259,6 +259,11 @@ static void emit_product(sweep *s) {
   }
 }
 
+/* In the workspace a product's operands lie behind the sums of runs. */
+static uint64_t work_of_product(int64_t rows, int64_t width) {
+  return width ? (cg_run_bytes(rows, width) + 63) / 64 * 64 : 0;
+}
+
 /* Columns to take at a time: whole blocks in whole panels, if all steps can be computed on a part of a row. */
 static int64_t span_of(const sweep *s) {
   bool parts = cg_product_spans(&s->product) && SPAN % s->product.s.nr == 0 && s->D % SPAN == 0;
@@ -286,6 +291,7 @@ static void emit_sweep(cg_kernel *k, const tt_fused *f, int64_t rows, int64_t D,
   s.col = cg_i64(c, 0);
   if (f->lead) {
     s.product = cg_product_of(k->x, grain * BLOCK, D, f->step[0].n_in > 2);
+    s.product.work_at = work_of_product(rows, s.width);
     s.span = span_of(&s);
   }
   while (s.group > 1 && s.group * s.span * (int64_t)sizeof(float) > GROUP_BYTES) s.group /= 2;
@@ -317,7 +323,7 @@ static void emit_totals(cg_kernel *k, const tt_fused *f, int64_t rows, int64_t D
 }
 
 /* Blocks of a task. Runs of 4 blocks make 64 bytes of a transposed row, which tasks should not share, and the runs of sums,
- * which they must not. Each task of a product decodes all of B, so it takes more rows than other sweeps. */
+ * which they must not. A task of a product may have to decode all of B, so it takes more rows than others do. */
 static int64_t grain_of(const tt_fused *f, int64_t rows, int64_t D) {
   int64_t blocks = (rows + BLOCK - 1) / BLOCK;
   if (!f->lead) return cg_grain(blocks, D * BLOCK / 2, f->out_t >= 0 || sums_width(f, D) ? RUN_BLOCKS : 1);
@@ -329,6 +335,10 @@ bool cg_emit_mx_fused(cg_node *x) {
   const tt_type type = tt_fused_type(x->g, &f, x->d->in);
   int64_t rows = tt_type_rows(&type), D = tt_type_last(&type);
   int64_t blocks = (rows + BLOCK - 1) / BLOCK, width = sums_width(&f, D), grain = grain_of(&f, rows, D);
+  if (f.lead) {
+    cg_product p = cg_product_of(x, grain * BLOCK, D, f.step[0].n_in > 2);
+    cg_product_launch(&p, x, work_of_product(rows, width));
+  }
   cg_kernel *k = cg_kernel_begin(x, "");
   if (k) {
     emit_sweep(k, &f, rows, D, grain);

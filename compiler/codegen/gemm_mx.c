@@ -69,6 +69,8 @@ cg_mx_shape cg_mx_shape_of(const cg_ctx *c, int64_t nb, int64_t chunk, int64_t r
   return s;
 }
 
+static int64_t lines(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
 cg_mx_layout cg_mx_layout_of(const cg_ctx *c, const cg_mx_shape *s) {
   cg_mx_layout l = {.scale_stride = s->chunk + c->W};
   int64_t at = 0, room = c->W / 4 > 2 ? s->chunk + 2 : s->chunk; /* a vector of B may hold two blocks too many */
@@ -76,19 +78,23 @@ cg_mx_layout cg_mx_layout_of(const cg_ctx *c, const cg_mx_shape *s) {
   l.b_init = at, at += room * s->nr * 8;
   l.b_pair = at, at += room / 2 * s->nr * 4;
   l.b_raw = at, at += room * s->nr * 4;
-  l.sums = (at + 63) / 64 * 64, at = l.sums + (int64_t)s->mr * s->nr * 8; /* and the first products of a pair */
-  l.b_range = at, at += 64;
+  l.b_range = at, at += CG_MX_RANGE_SIZE * 4;
+  l.b_bytes = lines(at);
+  at = 0;
   l.a_codes = at, at += s->rows * s->chunk * TT_MX_BLOCK + 128;
   l.a_scales = at + 4 * c->W, at += s->rows * l.scale_stride * 4 + 8 * c->W;
   l.a_raw = at + 4 * c->W, at += s->rows * l.scale_stride * 4 + 8 * c->W;
   l.a_shift = at, at += l.scale_stride * 4;
-  l.a_range = (at + 63) / 64 * 64, at = l.a_range + s->rows / s->mr * CG_MX_RANGE_SIZE * 4;
-  at = (at + 63) / 64 * 64;
-  l.a_pair_scales = at, at += c->target->tiles ? (s->rows * (s->chunk / 2) + CG_MX_SIDE * c->W) * 4 : 0;
-  at = (at + 63) / 64 * 64;
+  l.a_range = lines(at), at = l.a_range + s->rows / s->mr * CG_MX_RANGE_SIZE * 4;
+  l.a_pair_scales = lines(at), at = l.a_pair_scales;
+  at += c->target->tiles ? (s->rows * (s->chunk / 2) + CG_MX_SIDE * c->W) * 4 : 0;
+  l.a_bytes = lines(at);
+  at = 0;
+  l.sums = at, at += (int64_t)s->mr * s->nr * 8; /* and the first products of a pair */
+  at = lines(at);
   l.tall_sums = at, at += c->target->tiles ? CG_MX_TALL * s->nr * 4 : 0;
   l.tall_dots = at, at += c->target->tiles ? 2 * CG_MX_TALL * s->nr * 4 : 0;
-  l.bytes = at;
+  l.bytes = lines(at);
   return l;
 }
 
@@ -100,7 +106,7 @@ void cg_mx_name(char *name, size_t n, const char *what, const cg_mx_shape *s) {
            s->stream ? "s" : "");
 }
 
-enum { T_BLOCKS, T_BASE, T_OUT, T_OUT_RS, T_SRC, T_SRC_RS, T_BIAS, T_ROWS, T_COLS, T_COUNT };
+enum { T_BLOCKS, T_A, T_B, T_WORK, T_OUT, T_OUT_RS, T_SRC, T_SRC_RS, T_BIAS, T_ROWS, T_COLS, T_COUNT };
 
 /* A tile under way: where its operands and its float sums are, and what remains of the product at its place. */
 typedef struct tile {
@@ -108,7 +114,7 @@ typedef struct tile {
   const cg_shared *f;
   const cg_mx_shape *s;
   cg_mx_layout l;
-  cg_val base, sums, range, range_b, a, a_scales, a_raw, b, b_init, b_pair, b_raw;
+  cg_val a_base, sums, range, range_b, a, a_scales, a_raw, b, b_init, b_pair, b_raw;
   cg_val out, src, rows;
 } tile;
 
@@ -409,11 +415,11 @@ static cg_val ranges_ok(tile *t, cg_val min_a, cg_val max_a) {
 static void place(tile *t, cg_val row) {
   cg_ctx *c = t->c;
   cg_val scales = cg_mul(c, row, cg_i64(c, t->l.scale_stride));
-  t->a = cg_gep_bytes(c, at_byte(c, t->base, t->l.a_codes), cg_mul(c, row, cg_i64(c, t->s->chunk * TT_MX_BLOCK)));
-  t->a_scales = cg_gep(c, c->f32, at_byte(c, t->base, t->l.a_scales), scales);
-  t->a_raw = cg_gep(c, c->i32, at_byte(c, t->base, t->l.a_raw), scales);
+  t->a = cg_gep_bytes(c, at_byte(c, t->a_base, t->l.a_codes), cg_mul(c, row, cg_i64(c, t->s->chunk * TT_MX_BLOCK)));
+  t->a_scales = cg_gep(c, c->f32, at_byte(c, t->a_base, t->l.a_scales), scales);
+  t->a_raw = cg_gep(c, c->i32, at_byte(c, t->a_base, t->l.a_raw), scales);
   cg_val tile_index = cg_div(c, row, cg_i64(c, t->s->mr));
-  t->range = cg_gep(c, c->i32, at_byte(c, t->base, t->l.a_range), cg_mul(c, tile_index, cg_i64(c, CG_MX_RANGE_SIZE)));
+  t->range = cg_gep(c, c->i32, at_byte(c, t->a_base, t->l.a_range), cg_mul(c, tile_index, cg_i64(c, CG_MX_RANGE_SIZE)));
   t->out = cg_gep(c, c->f32, cg_shared_arg(t->f, T_OUT), cg_mul(c, row, cg_shared_arg(t->f, T_OUT_RS)));
   t->src = cg_gep(c, c->f32, cg_shared_arg(t->f, T_SRC), cg_mul(c, row, cg_shared_arg(t->f, T_SRC_RS)));
   t->rows = cg_min(c, cg_i64(c, t->s->mr), cg_sub(c, cg_shared_arg(t->f, T_ROWS), row));
@@ -458,8 +464,9 @@ static void call_tall(tile *t, cg_val begin, cg_val end, const cg_val *range) {
   place(t, begin);
   cg_val rows = cg_sub(c, end, begin), cols = cg_shared_arg(t->f, T_COLS), blocks = cg_shared_arg(t->f, T_BLOCKS);
   cg_val out_rs = cg_shared_arg(t->f, T_OUT_RS), src_rs = cg_shared_arg(t->f, T_SRC_RS), bias = cg_shared_arg(t->f, T_BIAS);
-  cg_shared_call(c, cg_mx_tall(c, t->s), 11,
-                 (cg_val[]){blocks, t->base, begin, range[2], t->out, out_rs, t->src, src_rs, bias, rows, cols});
+  cg_val b = cg_shared_arg(t->f, T_B), work = cg_shared_arg(t->f, T_WORK);
+  cg_val args[] = {blocks, t->a_base, b, work, begin, range[2], t->out, out_rs, t->src, src_rs, bias, rows, cols};
+  cg_shared_call(c, cg_mx_tall(c, t->s), sizeof args / sizeof args[0], args);
 }
 
 /* The same where no pair is to be split; a function of its own for whole chunks. */
@@ -470,7 +477,8 @@ static void call_pipe(tile *t, cg_val begin, cg_val end) {
   place(t, begin);
   cg_val rows = cg_sub(c, end, begin), cols = cg_shared_arg(t->f, T_COLS), blocks = cg_shared_arg(t->f, T_BLOCKS);
   cg_val out_rs = cg_shared_arg(t->f, T_OUT_RS), src_rs = cg_shared_arg(t->f, T_SRC_RS), bias = cg_shared_arg(t->f, T_BIAS);
-  cg_val args[] = {blocks, t->base, begin, t->out, out_rs, t->src, src_rs, bias, rows, cols};
+  cg_val b = cg_shared_arg(t->f, T_B), work = cg_shared_arg(t->f, T_WORK);
+  cg_val args[] = {blocks, t->a_base, b, work, begin, t->out, out_rs, t->src, src_rs, bias, rows, cols};
   int n = sizeof args / sizeof args[0];
   if (t->s->equal) {
     cg_shared_call(c, cg_mx_pipe(c, t->s, whole), n, args);
@@ -517,12 +525,13 @@ cg_val cg_mx_panel(cg_ctx *c, const cg_mx_shape *s) {
   char name[96];
   cg_mx_name(name, sizeof name, "panel", s);
   cg_shared f;
-  cg_type types[T_COUNT] = {c->i64, c->ptr, c->ptr, c->i64, c->ptr, c->i64, c->ptr, c->i64, c->i64};
+  cg_type types[T_COUNT] = {c->i64, c->ptr, c->ptr, c->ptr, c->ptr, c->i64, c->ptr, c->i64, c->ptr, c->i64, c->i64};
   if (!cg_shared_begin(c, &f, name, T_COUNT, types)) return f.fn;
-  tile t = {.c = c, .f = &f, .s = s, .l = cg_mx_layout_of(c, s), .base = cg_shared_arg(&f, T_BASE)};
-  t.b = at_byte(c, t.base, t.l.b_codes), t.b_init = at_byte(c, t.base, t.l.b_init);
-  t.b_raw = at_byte(c, t.base, t.l.b_raw), t.sums = at_byte(c, t.base, t.l.sums);
-  t.b_pair = at_byte(c, t.base, t.l.b_pair), t.range_b = at_byte(c, t.base, t.l.b_range);
+  tile t = {.c = c, .f = &f, .s = s, .l = cg_mx_layout_of(c, s), .a_base = cg_shared_arg(&f, T_A)};
+  cg_val b = cg_shared_arg(&f, T_B);
+  t.b = at_byte(c, b, t.l.b_codes), t.b_init = at_byte(c, b, t.l.b_init), t.b_raw = at_byte(c, b, t.l.b_raw);
+  t.b_pair = at_byte(c, b, t.l.b_pair), t.range_b = at_byte(c, b, t.l.b_range);
+  t.sums = at_byte(c, cg_shared_arg(&f, T_WORK), t.l.sums);
   cg_val rows = cg_shared_arg(&f, T_ROWS);
   if (c->target->tiles)
     tall_rows(&t, rows);

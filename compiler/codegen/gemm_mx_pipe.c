@@ -9,7 +9,7 @@
  * twice. */
 #include "compiler/codegen/gemm_mx.h"
 
-enum { P_BLOCKS, P_BASE, P_ROW, P_OUT, P_OUT_RS, P_SRC, P_SRC_RS, P_BIAS, P_ROWS, P_COLS, P_COUNT };
+enum { P_BLOCKS, P_A, P_B, P_WORK, P_ROW, P_OUT, P_OUT_RS, P_SRC, P_SRC_RS, P_BIAS, P_ROWS, P_COLS, P_COUNT };
 enum { SIDE = CG_MX_SIDE, TILE_BYTES = 64, PAIR_BYTES = 2 * TT_MX_BLOCK, DOTS = SIDE * SIDE };
 
 /* What the tile unit multiplies next: bytes from the first row's codes to its rows', bytes into a row, tile of columns. */
@@ -35,14 +35,14 @@ typedef struct run {
 } run;
 
 static cg_val arg(const pipe *p, int i) { return cg_shared_arg(p->f, i); }
-static cg_val region(const pipe *p, int64_t offset) { return cg_addr(p->c, p->c->i8, arg(p, P_BASE), offset); }
-static cg_val dots(const pipe *p, int slot) { return region(p, p->l.tall_dots + slot * DOTS * 4); }
+static cg_val region(const pipe *p, int place, int64_t offset) { return cg_addr(p->c, p->c->i8, arg(p, place), offset); }
+static cg_val dots(const pipe *p, int slot) { return region(p, P_WORK, p->l.tall_dots + slot * DOTS * 4); }
 
 /* Begins the next product, in accumulator `slot`. Behind the last run comes the first again: read in vain, never stored. */
 static void begin_product(pipe *p, int slot) {
   cg_ctx *c = p->c;
   int64_t stride = p->s->chunk * TT_MX_BLOCK;
-  cg_val b = cg_gep_bytes(c, region(p, p->l.b_codes), cg_mul(c, p->at[AT_PAIR], cg_i64(c, p->s->nr)));
+  cg_val b = cg_gep_bytes(c, region(p, P_B, p->l.b_codes), cg_mul(c, p->at[AT_PAIR], cg_i64(c, p->s->nr)));
   p->u->load(c, CG_TILE_A, cg_gep_bytes(c, p->a, cg_add(c, p->at[AT_ROWS], p->at[AT_PAIR])), stride);
   p->u->load(c, CG_TILE_B, cg_gep_bytes(c, b, cg_mul(c, p->at[AT_COLS], cg_i64(c, TILE_BYTES))), p->s->nr * 4);
   p->u->zero(c, CG_TILE_ACC + slot);
@@ -70,8 +70,8 @@ static void step(pipe *p, int slot) {
 static void add_pair(const pipe *p, run *r, cg_val pair, int slot) {
   cg_ctx *c = p->c;
   int64_t nr = p->s->nr;
-  cg_val starts = cg_gep(c, c->i32, region(p, p->l.b_pair), cg_mul(c, pair, cg_i64(c, nr)));
-  cg_val magics = cg_gep(c, c->f32, region(p, p->l.b_init), cg_mul(c, pair, cg_i64(c, 4 * nr)));
+  cg_val starts = cg_gep(c, c->i32, region(p, P_B, p->l.b_pair), cg_mul(c, pair, cg_i64(c, nr)));
+  cg_val magics = cg_gep(c, c->f32, region(p, P_B, p->l.b_init), cg_mul(c, pair, cg_i64(c, 4 * nr)));
   cg_val start = cg_load(c, c->vi, cg_addr(c, c->i32, starts, r->col * SIDE), 4);
   cg_val magic = cg_load(c, c->vf, cg_addr(c, c->f32, magics, nr + r->col * SIDE), 4);
   cg_val scales = cg_gep(c, c->f32, r->scales, cg_mul(c, pair, cg_i64(c, SIDE)));
@@ -183,7 +183,7 @@ static void all_runs(pipe *p) {
   store_product(p, 0);
   cg_loop_begin(c, &rows, cg_i64(c, 0), arg(p, P_ROWS), SIDE, AT_COUNT, p->at);
   for (int i = 0; i < AT_COUNT; i++) p->at[i] = rows.carry[i];
-  cg_val scales = cg_gep(c, c->f32, region(p, p->l.a_pair_scales),
+  cg_val scales = cg_gep(c, c->f32, region(p, P_A, p->l.a_pair_scales),
                          cg_mul(c, cg_add(c, arg(p, P_ROW), rows.i), cg_i64(c, p->s->chunk / 2)));
   int slot = 0;
   for (int col = 0; col < p->n_cols; col++) {
@@ -200,7 +200,7 @@ cg_val cg_mx_pipe(cg_ctx *c, const cg_mx_shape *s, int64_t pairs) {
   char name[96];
   cg_mx_name(name, sizeof name, pairs ? "pipe" : "pipe_rest", s);
   cg_shared f;
-  cg_type types[P_COUNT] = {c->i64, c->ptr, c->i64, c->ptr, c->i64, c->ptr, c->i64, c->ptr, c->i64, c->i64};
+  cg_type types[P_COUNT] = {c->i64, c->ptr, c->ptr, c->ptr, c->i64, c->ptr, c->i64, c->ptr, c->i64, c->ptr, c->i64, c->i64};
   if (!cg_shared_begin(c, &f, name, P_COUNT, types)) return f.fn;
   TT_ASSERT(c->W == SIDE && s->nr % (2 * SIDE) == 0);
   int64_t stride = s->chunk * TT_MX_BLOCK;
@@ -209,7 +209,7 @@ cg_val cg_mx_pipe(cg_ctx *c, const cg_mx_shape *s, int64_t pairs) {
   cg_val one = cg_i64(c, 1), groups = cg_shr(c, cg_add(c, arg(&p, P_ROWS), cg_i64(c, SIDE - 1)), cg_i64(c, 4));
   p.pairs = pairs ? cg_i64(c, pairs) : cg_shr(c, cg_add(c, arg(&p, P_BLOCKS), one), one);
   p.steps = pairs ? p.pairs : cg_and(c, cg_add(c, p.pairs, one), cg_i64(c, -2));
-  p.a = cg_gep_bytes(c, region(&p, p.l.a_codes), cg_mul(c, arg(&p, P_ROW), cg_i64(c, stride)));
+  p.a = cg_gep_bytes(c, region(&p, P_A, p.l.a_codes), cg_mul(c, arg(&p, P_ROW), cg_i64(c, stride)));
   p.end = cg_mul(c, groups, cg_i64(c, SIDE * stride));
   all_runs(&p);
   cg_shared_end(&f);

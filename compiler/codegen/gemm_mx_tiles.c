@@ -7,7 +7,7 @@
  * gemm_mx_pipe.c's. */
 #include "compiler/codegen/gemm_mx.h"
 
-enum { T_BLOCKS, T_BASE, T_ROW, T_UNEQUAL, T_OUT, T_OUT_RS, T_SRC, T_SRC_RS, T_BIAS, T_ROWS, T_COLS, T_COUNT };
+enum { T_BLOCKS, T_A, T_B, T_WORK, T_ROW, T_UNEQUAL, T_OUT, T_OUT_RS, T_SRC, T_SRC_RS, T_BIAS, T_ROWS, T_COLS, T_COUNT };
 enum { SIDE = CG_MX_SIDE, DEEP = CG_MX_TALL / SIDE, TILE_BYTES = 64 };
 
 typedef struct tall {
@@ -19,7 +19,10 @@ typedef struct tall {
   cg_val sums, dots, a, a_scales, rows;
 } tall;
 
-static cg_val region(const tall *t, int64_t offset) { return cg_addr(t->c, t->c->i8, cg_shared_arg(t->f, T_BASE), offset); }
+/* A byte of one of the places, which are arguments. */
+static cg_val region(const tall *t, int place, int64_t offset) {
+  return cg_addr(t->c, t->c->i8, cg_shared_arg(t->f, place), offset);
+}
 
 static cg_val out_row(const tall *t, cg_val i) {
   return cg_gep(t->c, t->c->f32, cg_shared_arg(t->f, T_OUT), cg_mul(t->c, i, cg_shared_arg(t->f, T_OUT_RS)));
@@ -79,7 +82,7 @@ static void dot_tiles(const tall *t, cg_val k, int part, bool half) {
   cg_ctx *c = t->c;
   int64_t nr = t->s->nr, a_stride = t->s->chunk * TT_MX_BLOCK;
   cg_val a = cg_gep_bytes(c, t->a, cg_mul(c, k, cg_i64(c, TT_MX_BLOCK)));
-  cg_val b = cg_gep_bytes(c, region(t, t->l.b_codes), cg_mul(c, k, cg_i64(c, TT_MX_BLOCK * nr)));
+  cg_val b = cg_gep_bytes(c, region(t, T_B, t->l.b_codes), cg_mul(c, k, cg_i64(c, TT_MX_BLOCK * nr)));
   for (int i = 0; i < DEEP && !half; i++) t->u->load(c, CG_TILE_A + i, cg_addr(c, c->i8, a, i * SIDE * a_stride), a_stride);
   for (int j = 0; j < nr / SIDE; j++) {
     t->u->load(c, half ? CG_TILE_HALF_B : CG_TILE_B, cg_addr(c, c->i8, b, j * TILE_BYTES), nr * 4);
@@ -101,8 +104,8 @@ typedef struct columns {
 static columns columns_of(const tall *t, cg_val k, bool pair) {
   cg_ctx *c = t->c;
   columns x;
-  cg_val block = cg_gep(c, c->i32, region(t, t->l.b_init), cg_mul(c, k, cg_i64(c, 2 * t->s->nr))), start = block;
-  if (pair) start = cg_gep(c, c->i32, region(t, t->l.b_pair), cg_mul(c, cg_shr(c, k, cg_i64(c, 1)), cg_i64(c, t->s->nr)));
+  cg_val block = cg_gep(c, c->i32, region(t, T_B, t->l.b_init), cg_mul(c, k, cg_i64(c, 2 * t->s->nr))), start = block;
+  if (pair) start = cg_gep(c, c->i32, region(t, T_B, t->l.b_pair), cg_mul(c, cg_shr(c, k, cg_i64(c, 1)), cg_i64(c, t->s->nr)));
   for (int v = 0; v < t->s->nr / c->W; v++) {
     x.start[v] = cg_load(c, c->vi, cg_addr(c, c->i32, start, v * c->W), 4);
     x.magic[v] = cg_load(c, c->vf, cg_addr(c, c->f32, block, t->s->nr + v * c->W), 4);
@@ -164,14 +167,15 @@ cg_val cg_mx_tall(cg_ctx *c, const cg_mx_shape *s) {
   char name[96];
   cg_mx_name(name, sizeof name, "tall", s);
   cg_shared f;
-  cg_type types[T_COUNT] = {c->i64, c->ptr, c->i64, c->i32, c->ptr, c->i64, c->ptr, c->i64, c->ptr, c->i64, c->i64};
+  cg_type types[T_COUNT] = {c->i64, c->ptr, c->ptr, c->ptr, c->i64, c->i32, c->ptr,
+                            c->i64, c->ptr, c->i64, c->ptr, c->i64, c->i64};
   if (!cg_shared_begin(c, &f, name, T_COUNT, types)) return f.fn;
   TT_ASSERT(c->W == SIDE && s->nr % SIDE == 0 && s->nr / SIDE <= 4);
   tall t = {.c = c, .u = c->target->tiles, .f = &f, .s = s, .l = cg_mx_layout_of(c, s), .rows = cg_shared_arg(&f, T_ROWS)};
   cg_val row = cg_shared_arg(&f, T_ROW);
-  t.sums = region(&t, t.l.tall_sums), t.dots = region(&t, t.l.tall_dots);
-  t.a = cg_gep_bytes(c, region(&t, t.l.a_codes), cg_mul(c, row, cg_i64(c, s->chunk * TT_MX_BLOCK)));
-  t.a_scales = cg_gep(c, c->f32, region(&t, t.l.a_scales), cg_mul(c, row, cg_i64(c, t.l.scale_stride)));
+  t.sums = region(&t, T_WORK, t.l.tall_sums), t.dots = region(&t, T_WORK, t.l.tall_dots);
+  t.a = cg_gep_bytes(c, region(&t, T_A, t.l.a_codes), cg_mul(c, row, cg_i64(c, s->chunk * TT_MX_BLOCK)));
+  t.a_scales = cg_gep(c, c->f32, region(&t, T_A, t.l.a_scales), cg_mul(c, row, cg_i64(c, t.l.scale_stride)));
   load_sums(&t);
   add_pairs(&t);
   finish_sums(&t);

@@ -120,6 +120,9 @@ static void test_scales(void **state) {
       {.M = 37, .N = 67, .K = 300, .bias = 1, .first = WIDE, .last = OVERFLOWING},
       {.M = 19, .N = 35, .K = 4500, .first = WIDE, .last = OVERFLOWING},
       {.M = 110, .N = 67, .K = 1700, .bias = 1, .first = SHIFTED, .last = ONE_FAR},
+      {.M = 577, .N = 66, .K = 1000, .bias = 1, .first = ONE_FAR, .last = ONE_FAR}, /* B is decoded once for all tasks */
+      {.M = 577, .N = 15, .K = 4500, .first = WIDE, .last = WIDE},
+      {.M = 49, .N = 720, .K = 1000, .bias = 1, .first = CLOSE, .last = ONE_FAR}, /* A is */
   };
   sweep(cases, sizeof cases / sizeof cases[0]);
 }
