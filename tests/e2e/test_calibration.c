@@ -65,7 +65,16 @@ static void reference(float *const *w, int64_t rows, int64_t cols, float *period
   free(qway);
 }
 
-static void open_session(tt_session *s, char *path) {
+typedef struct fixture {
+  tt_session s;
+  char path[32]; /* of the model */
+} fixture;
+
+static int setup(void **state) {
+  fixture *f = *state = test_calloc(1, sizeof *f);
+  strcpy(f->path, "/tmp/tetrac-calibration-XXXXXX");
+  int fd = mkstemp(f->path);
+  assert_true(fd >= 0);
   tt_model_options o = {.image = 14, .patch = 7, .channels = 1, .classes = 5, .dim = 40, .depth = 1, .heads = 2, .seed = 3};
   tt_arena *arena = tt_arena_create();
   tt_diag diag;
@@ -73,15 +82,22 @@ static void open_session(tt_session *s, char *path) {
   size_t bytes;
   tt_diag_init(&diag, stderr);
   assert_true(tt_model_build(&o, arena, &data, &bytes, &diag));
-  FILE *f = fopen(path, "wb");
-  assert_non_null(f);
-  assert_int_equal(fwrite(data, 1, bytes, f), bytes);
-  fclose(f);
-  tt_request r = {.model = path, .recipe = TETRAC_SOURCE_DIR "/passes/recipes/tetrajet-qramping.ini", .batch = BATCH};
+  assert_int_equal(write(fd, data, bytes), bytes);
+  close(fd);
+  tt_request r = {.model = f->path, .recipe = TETRAC_SOURCE_DIR "/passes/recipes/tetrajet-qramping.ini", .batch = BATCH};
   setenv("TETRAC_RECIPES", TETRAC_SOURCE_DIR "/passes/recipes", 1);
-  assert_true(tt_session_open(s, &r, true));
+  assert_true(tt_session_open(&f->s, &r, true));
   tt_diag_free(&diag);
   tt_arena_destroy(arena);
+  return 0;
+}
+
+static int teardown(void **state) {
+  fixture *f = *state;
+  tt_session_close(&f->s);
+  unlink(f->path);
+  test_free(f);
+  return 0;
 }
 
 /* The inputs of one step: a rate that lets some weights go to and fro across a threshold, random images, everything else as
@@ -142,31 +158,26 @@ static void calibrate(tt_session *s, tt_tensor *vars, float *(*w)[STEPS + 1]) {
 }
 
 static void periods_follow_from_the_trajectory(void **state) {
-  (void)state;
-  char path[] = "/tmp/tetrac-calibration-XXXXXX";
-  int fd = mkstemp(path);
-  assert_true(fd >= 0);
-  close(fd);
-  tt_session s;
-  open_session(&s, path);
-  size_t n_vars = s.module->vars.count;
-  tt_tensor *vars = TT_NEW_N(s.arena, tt_tensor, n_vars);
-  float *(*w)[STEPS + 1] = tt_arena_alloc(s.arena, sizeof *w * n_vars);
-  for (size_t v = 0; v < n_vars; v++) vars[v] = tt_var_initial(s.arena, s.module, (uint32_t)v);
-  calibrate(&s, vars, w);
+  fixture *f = *state;
+  tt_session *s = &f->s;
+  size_t n_vars = s->module->vars.count;
+  tt_tensor *vars = TT_NEW_N(s->arena, tt_tensor, n_vars);
+  float *(*w)[STEPS + 1] = tt_arena_alloc(s->arena, sizeof *w * n_vars);
+  for (size_t v = 0; v < n_vars; v++) vars[v] = tt_var_initial(s->arena, s->module, (uint32_t)v);
+  calibrate(s, vars, w);
   const tt_graph *g;
-  cg_jit *jit = compile(&s, "ramp", &g);
-  tt_tensor most = tt_tensor_new(s.arena, tt_type_scalar(TT_F32));
-  tt_tensor *results = TT_NEW_N(s.arena, tt_tensor, g->results.count);
+  cg_jit *jit = compile(s, "ramp", &g);
+  tt_tensor most = tt_tensor_new(s->arena, tt_type_scalar(TT_F32));
+  tt_tensor *results = TT_NEW_N(s->arena, tt_tensor, g->results.count);
   most.d[0] = MOST;
-  cg_jit_run(jit, &most, vars, results, s.arena);
+  cg_jit_run(jit, &most, vars, results, s->arena);
   assert_int_equal(g->results.count, 4); // qkv, proj, fc1, fc2
   int longer = 0, most_long = 0;
   for (size_t i = 0; i < g->results.count; i++) {
-    uint32_t v = tt_module_find_var(s.module, g->results.data[i].name + strlen("ramp-period:"));
-    assert_true(v != TT_NONE && tt_module_find_var(s.module, g->results.data[i].name) != TT_NONE);
-    const tt_type *type = &s.module->vars.data[v].type;
-    float *want = tt_arena_alloc(s.arena, tt_type_bytes(type));
+    uint32_t v = tt_module_find_var(s->module, g->results.data[i].name + strlen("ramp-period:"));
+    assert_true(v != TT_NONE && tt_module_find_var(s->module, g->results.data[i].name) != TT_NONE);
+    const tt_type *type = &s->module->vars.data[v].type;
+    float *want = tt_arena_alloc(s->arena, tt_type_bytes(type));
     reference(w[v], type->dim[0], type->dim[1], want);
     for (int64_t k = 0; k < tt_type_count(type); k++) {
       if ((float)results[i].d[k] != want[k])
@@ -178,30 +189,22 @@ static void periods_follow_from_the_trajectory(void **state) {
   }
   assert_true(longer > 50 && most_long > 0); // the comparison is of something
   cg_jit_destroy(jit);
-  tt_session_close(&s);
-  unlink(path);
 }
 
 /* Distances are read across in-place updates: nothing may read a weight that was overwritten, nothing share live bytes. */
 static void plans_hold(void **state) {
-  (void)state;
-  char path[] = "/tmp/tetrac-calibration-XXXXXX";
-  int fd = mkstemp(path);
-  assert_true(fd >= 0);
-  close(fd);
-  tt_session s;
-  open_session(&s, path);
+  fixture *f = *state;
+  tt_session *s = &f->s;
   static const char *const entries[] = {"train", "calibrate", "ramp"};
-  for (size_t i = 0; i < sizeof entries / sizeof *entries; i++) assert_non_null(tt_module_find_graph(s.module, entries[i]));
-  for (size_t i = 0; i < s.module->graphs.count; i++) {
-    const tt_graph *g = s.module->graphs.data[i]; // all but the one that the others are clones of
-    if (strcmp(g->name, "forward") != 0 && !tt_plan_check(g, &s.diag)) fail_msg("graph '%s'", g->name);
+  for (size_t i = 0; i < sizeof entries / sizeof *entries; i++) assert_non_null(tt_module_find_graph(s->module, entries[i]));
+  for (size_t i = 0; i < s->module->graphs.count; i++) {
+    const tt_graph *g = s->module->graphs.data[i]; // all but the one that the others are clones of
+    if (strcmp(g->name, "forward") != 0 && !tt_plan_check(g, &s->diag)) fail_msg("graph '%s'", g->name);
   }
-  tt_session_close(&s);
-  unlink(path);
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(periods_follow_from_the_trajectory), cmocka_unit_test(plans_hold)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(periods_follow_from_the_trajectory, setup, teardown),
+                                     cmocka_unit_test_setup_teardown(plans_hold, setup, teardown)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
