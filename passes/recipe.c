@@ -279,7 +279,7 @@ static bool read_recipe_file(reader *rd, const char *path) {
   size_t bytes;
   rd->path[rd->depth++] = path;
   rd->loc = (tt_loc){.file = path};
-  char *text = tt_read_file(rd->arena, path, &bytes);
+  char *text = tt_read_small_file(rd->arena, path, 1 << 20, &bytes);
   if (!text) {
     tt_error(rd->diag, rd->loc, "cannot read the recipe: %s", strerror(errno));
     return false;

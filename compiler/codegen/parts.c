@@ -84,10 +84,17 @@ static void keep_part(cg_ctx *c, const plan *p, int part) {
   if (program) LLVMDeleteGlobal(program);
 }
 
+/* What a child says first of what it says. */
+typedef struct heading {
+  uint64_t ok, bytes; /* an object, or a message of what is the matter */
+} heading;
+
 typedef struct worker {
   pid_t pid;
   int part;
-  TT_VEC(char) said; /* one byte, 1 for an object and 0 for a message, and what it is */
+  heading head;
+  char *said;  /* head.bytes, in the arena; NULL: the heading has not come */
+  size_t have; /* bytes so far, of the heading or behind it */
 } worker;
 
 static bool send_all(int fd, const void *data, size_t bytes) {
@@ -108,8 +115,9 @@ static _Noreturn void work(cg_ctx *c, const plan *p, int part, int fd) {
   tt_diag_init(&diag, NULL);
   c->diag = &diag;
   keep_part(c, p, part);
-  char ok = cg_finish(c, CG_OBJ, &file);
-  bool sent = send_all(fd, &ok, 1) && (ok ? send_all(fd, file.data, file.bytes) : send_all(fd, diag.text, diag.text_len));
+  bool ok = cg_finish(c, CG_OBJ, &file);
+  heading head = {.ok = ok, .bytes = ok ? file.bytes : diag.text_len};
+  bool sent = send_all(fd, &head, sizeof head) && send_all(fd, ok ? (char *)file.data : diag.text, head.bytes);
   _exit(sent ? 0 : 1);
 }
 
@@ -127,13 +135,18 @@ static bool start(cg_ctx *c, const plan *p, int part, worker *w, struct pollfd *
   return w->pid > 0;
 }
 
-/* True until the child has closed its end. */
-static bool receive(worker *w, int fd) {
-  enum { CHUNK = 1 << 20 };
-  tt_vec_reserve(&w->said, w->said.count + CHUNK);
-  ssize_t n = read(fd, w->said.data + w->said.count, CHUNK);
-  if (n > 0) w->said.count += (size_t)n;
-  return n > 0 || (n < 0 && errno == EINTR);
+/* True until all has come or the child has closed its end. */
+static bool receive(cg_ctx *c, worker *w, int fd) {
+  char *to = w->said ? w->said : (char *)&w->head;
+  size_t want = w->said ? w->head.bytes : sizeof w->head;
+  ssize_t n = read(fd, to + w->have, want - w->have);
+  if (n <= 0) return n < 0 && errno == EINTR;
+  w->have += (size_t)n;
+  if (w->have < want) return true;
+  if (w->said) return false;
+  w->said = tt_arena_alloc(c->arena, w->head.bytes + 1);
+  w->have = 0;
+  return w->head.bytes > 0;
 }
 
 static bool finish(cg_ctx *c, worker *w, int fd, cg_file *out) {
@@ -141,19 +154,18 @@ static bool finish(cg_ctx *c, worker *w, int fd, cg_file *out) {
   pid_t pid;
   close(fd);
   while ((pid = waitpid(w->pid, &status, 0)) < 0 && errno == EINTR) continue;
-  bool ended = pid == w->pid && WIFEXITED(status) && WEXITSTATUS(status) == 0 && w->said.count > 0;
-  bool ok = ended && w->said.data[0];
+  bool ended = pid == w->pid && WIFEXITED(status) && WEXITSTATUS(status) == 0 && w->said && w->have == w->head.bytes;
+  bool ok = ended && w->head.ok;
   tt_loc loc = {.file = c->state->g->module->name};
   if (ok)
-    *out = (cg_file){tt_arena_copy(c->arena, w->said.data + 1, w->said.count - 1), w->said.count - 1};
+    *out = (cg_file){(uint8_t *)w->said, w->head.bytes};
   else if (ended)
-    tt_diag_take(c->diag, w->said.data + 1, w->said.count - 1);
+    tt_diag_take(c->diag, w->said, w->head.bytes);
   else if (pid == w->pid && WIFSIGNALED(status))
     tt_error(c->diag, loc, "code generation was ended by a signal: %s%s", strsignal(WTERMSIG(status)),
              WTERMSIG(status) == SIGKILL ? " (was there too little memory?)" : "");
   else
     tt_error(c->diag, loc, "code generation stopped before its object was whole");
-  tt_vec_free(&w->said);
   return ok;
 }
 
@@ -183,7 +195,7 @@ static bool run_parts(cg_ctx *c, const plan *p, cg_file *out) {
     }
     if (running && poll(from, (nfds_t)running, -1) < 0) continue; /* EINTR */
     for (int i = running - 1; i >= 0; i--) {
-      if (!from[i].revents || receive(&workers[i], from[i].fd)) continue;
+      if (!from[i].revents || receive(c, &workers[i], from[i].fd)) continue;
       ok &= finish(c, &workers[i], from[i].fd, &out[workers[i].part]);
       running--;
       workers[i] = workers[running], from[i] = from[running];

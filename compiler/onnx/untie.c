@@ -48,17 +48,22 @@ static int64_t count_of(const Onnx__TensorProto *t) {
 
 /* An attention mask: infinite elements, or 0 and one hugely negative number. Nothing to train. */
 static bool is_mask(const float *x, int64_t n) {
+  const uint32_t exponent = 0x7f800000;
+  uint32_t finite = 1;
+  for (int64_t i = 0; i < n; i++) { // all of them, by vectors: a model is mostly weights
+    uint32_t bits;
+    memcpy(&bits, x + i, sizeof bits); // raw data need not be aligned
+    finite &= (bits & exponent) != exponent;
+  }
   float low = 0.0f;
-  bool two_valued = true;
-  for (int64_t i = 0; i < n; i++) {
+  for (int64_t i = 0; finite && i < n; i++) {
     float v;
-    memcpy(&v, x + i, sizeof v); // raw data need not be aligned
-    if (!isfinite(v)) return true;
+    memcpy(&v, x + i, sizeof v);
     if (v == 0.0f) continue;
     if (low == 0.0f) low = v;
-    two_valued &= v == low;
+    if (v != low) return false;
   }
-  return two_valued && low <= -100.0f;
+  return !finite || low <= -100.0f;
 }
 
 bool onnx_is_parameter(const Onnx__TensorProto *t) {

@@ -30,6 +30,7 @@ static void append(tt_diag *diag, const char *s, size_t n) {
 }
 
 static void report(tt_diag *diag, tt_loc loc, const char *severity, const char *fmt, va_list ap) {
+  enum { LONGEST = 1000 };
   char line[4096];
   size_t n = 0;
   const size_t room = sizeof line - 2;
@@ -38,15 +39,18 @@ static void report(tt_diag *diag, tt_loc loc, const char *severity, const char *
     int k = snprintf(line + n, room - n, __VA_ARGS__);                                                                     \
     n += k < 0 ? 0 : (size_t)k < room - n ? (size_t)k : room - n - 1;                                                      \
   } while (0)
-  PUT("%s", loc.file ? loc.file : "tetrac");
+  /* A name without end would leave no room for what is the matter. */
+#define PUT_NAME(before, name, after) PUT(before "%.*s%s" after, LONGEST, name, strlen(name) > LONGEST ? "..." : "")
+  PUT_NAME("", loc.file ? loc.file : "tetrac", "");
   if (loc.line) PUT(":%d", loc.line);
   PUT(": ");
-  if (loc.node && loc.node[0]) PUT("node '%s'", loc.node);
+  if (loc.node && loc.node[0]) PUT_NAME("node '", loc.node, "'");
   if (loc.op) PUT(loc.node && loc.node[0] ? " (%s)" : "%s", loc.op);
   if ((loc.node && loc.node[0]) || loc.op) PUT(": ");
   PUT("%s: ", severity);
   int k = vsnprintf(line + n, room - n, fmt, ap);
   n += k < 0 ? 0 : (size_t)k < room - n ? (size_t)k : room - n - 1;
+#undef PUT_NAME
 #undef PUT
   line[n++] = '\n';
   append(diag, line, n);

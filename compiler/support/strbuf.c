@@ -39,7 +39,7 @@ void tt_strbuf_free(tt_strbuf *sb) {
   *sb = (tt_strbuf){0};
 }
 
-char *tt_read_file(tt_arena *arena, const char *path, size_t *bytes) {
+char *tt_read_small_file(tt_arena *arena, const char *path, size_t most, size_t *bytes) {
   FILE *f = fopen(path, "rb");
   if (!f) return NULL;
   struct stat st;
@@ -52,24 +52,29 @@ char *tt_read_file(tt_arena *arena, const char *path, size_t *bytes) {
   char *text = NULL;
   size_t n = 0;
   if (S_ISREG(st.st_mode)) {
-    text = tt_arena_alloc(arena, (size_t)st.st_size + 1);
-    n = fread(text, 1, (size_t)st.st_size, f);
+    n = (size_t)st.st_size;
+    text = n <= most ? tt_arena_alloc(arena, n + 1) : NULL;
+    if (text) n = fread(text, 1, n, f);
   } else {
     tt_strbuf sb = {0};
     char chunk[4096];
-    for (size_t k; (k = fread(chunk, 1, sizeof chunk, f)) > 0;) tt_strbuf_append(&sb, chunk, k);
+    for (size_t k; sb.count <= most && (k = fread(chunk, 1, sizeof chunk, f)) > 0;) tt_strbuf_append(&sb, chunk, k);
     n = sb.count;
-    text = tt_arena_strn(arena, sb.data ? sb.data : "", n);
+    if (n <= most) text = tt_arena_strn(arena, sb.data ? sb.data : "", n);
     tt_strbuf_free(&sb);
   }
   int failed = ferror(f);
   fclose(f);
-  if (failed) {
-    errno = EIO;
+  if (failed || !text) {
+    errno = failed ? EIO : EFBIG;
     return NULL;
   }
   *bytes = n;
   return text;
+}
+
+char *tt_read_file(tt_arena *arena, const char *path, size_t *bytes) {
+  return tt_read_small_file(arena, path, (size_t)1 << 31, bytes);
 }
 
 static bool write_all(int fd, const char *p, size_t n) {

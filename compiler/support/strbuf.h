@@ -14,8 +14,10 @@ void tt_strbuf_printf(tt_strbuf *sb, const char *fmt, ...) __attribute__((format
 void tt_strbuf_append(tt_strbuf *sb, const char *bytes, size_t n);
 void tt_strbuf_free(tt_strbuf *sb);
 
-/* Reads a whole file into arena memory with a NUL behind it; NULL on failure with errno set. */
+/* Reads a whole file into arena memory with a NUL behind it; NULL on failure with errno set. What has no end (a device) is
+ * EFBIG: beyond 2 GiB, or beyond `most` bytes. */
 char *tt_read_file(tt_arena *arena, const char *path, size_t *bytes);
+char *tt_read_small_file(tt_arena *arena, const char *path, size_t most, size_t *bytes);
 /* Writes atomically: a temporary beside `path`, synced, renamed over it. False with errno set; nothing is left behind.
  * What is there and no regular file (a device, a pipe) is written directly. */
 bool tt_write_file(const char *path, const void *data, size_t bytes);

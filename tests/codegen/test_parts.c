@@ -46,7 +46,7 @@ int prctl(int option, ...) {
 }
 
 ssize_t write(int fd, const void *data, size_t bytes) {
-  bool half = bytes > 1 && befalls(HALF_AN_OBJECT);
+  bool half = bytes > 64 && befalls(HALF_AN_OBJECT);
   ssize_t n = syscall(SYS_write, fd, data, half ? bytes / 2 : bytes);
   if (half) raise(SIGKILL);
   return n;

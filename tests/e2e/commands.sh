@@ -25,6 +25,13 @@ expect 1 "$tetrac" compile "$work/m.onnx" --recipe nosuch -o "$work/t"
 says "nosuch"
 expect 1 "$tetrac" compile "$work/m.onnx" --set q3.rounding=upwards -o "$work/t"
 says "rounding"
+long=$(printf '%05000d' 0)
+expect 1 "$tetrac" inspect "$work/m.onnx" --set "q1.x=$long"
+says "unknown key"
+expect 1 "$tetrac" inspect "$work/m.onnx" --batch 4 -o "$long"
+says "File name too long"
+expect 1 "$tetrac" inspect "$work/m.onnx" --recipe /dev/zero
+says "cannot read the recipe: File too large"
 expect 1 "$tetrac" compile "$work/m.onnx" --batch 4 -o "$work/no/such/folder/t"
 says "cannot write"
 expect 2 "$tetrac" compile "$work/m.onnx" --batch 0 -o "$work/t"

@@ -93,6 +93,12 @@ static void files_are_written_whole_or_not_at_all(void **state) {
   assert_int_equal(errno, ENOENT);
   assert_null(tt_read_file(arena, folder, &bytes));
   assert_int_equal(errno, EISDIR);
+  assert_null(tt_read_small_file(arena, "/dev/zero", 100000, &bytes));
+  assert_int_equal(errno, EFBIG);
+  errno = 0;
+  assert_null(tt_read_small_file(arena, path, 4, &bytes));
+  assert_int_equal(errno, EFBIG);
+  assert_string_equal(tt_read_small_file(arena, path, 5, &bytes), "three");
   /* A folder in the way: the rename fails, and the temporary file is gone again, so the folder can be removed. */
   const char *folder_in_the_way = tt_arena_printf(arena, "%s/dir", folder);
   assert_int_equal(mkdir(folder_in_the_way, 0777), 0);
