@@ -54,7 +54,10 @@ struct cg_target {
   bool dot_signed;   /* it is s8 x s8 instead of u8 x s8 */
   bool branch_tails; /* no masked loads and stores: whole vectors take a branch of their own */
   int mx_rows, mx_vectors; /* register tile of an MX product: rows of A, vectors of columns */
-  int64_t l1_bytes, l2_bytes; /* per core, for blocking */
+  /* Caches of a core as blocking takes them to be: constants of the target, on purpose never asked of the machine. l1_bytes
+   * cuts sums (attention_kernels.c), so that targets which promise one another's bits, as x86's with byte tiles and without,
+   * have the same; l2_bytes may steer only what leaves every bit as it is, and is what its users were measured with. */
+  int64_t l1_bytes, l2_bytes;
   /* acc[i] += sum over j<4 of a[4i+j] * b_s8[4i+j], a u8 or (dot_signed) s8; vectors of vector_bytes, acc as i32 lanes. */
   cg_val (*dot_u8s8)(cg_ctx *c, cg_val acc, cg_val a, cg_val b);
   /* Where that takes a step in 16 bits, its parts: sums of pairs of products in <2 W x i16> (acc NULL: none yet), and acc[i]
