@@ -74,19 +74,33 @@ typedef struct tile {
   int64_t a_rs, a_cs, b_row;
 } tile;
 
-static void tile_sums(cg_ctx *c, const tile *t, cg_val a, cg_val b, cg_val begin, cg_val end, cg_val *sums) {
-  int n = t->rows * t->vectors;
-  cg_loop l;
-  cg_loop_begin(c, &l, begin, end, 1, n, sums);
-  cg_val ak = cg_gep(c, c->f32, a, cg_mul(c, l.i, cg_i64(c, t->a_cs)));
-  cg_val bk = cg_gep(c, c->f32, b, cg_mul(c, l.i, cg_i64(c, t->b_row))), bv[VECTORS_MAX], next[ACC_MAX];
+/* Step k + ahead; k is where the loop is, so that its address is made once for all its steps. */
+static void tile_step(cg_ctx *c, const tile *t, cg_val a, cg_val b, cg_val k, int ahead, cg_val *sums) {
+  cg_val ak = cg_addr(c, c->f32, cg_gep(c, c->f32, a, cg_mul(c, k, cg_i64(c, t->a_cs))), ahead * t->a_cs);
+  cg_val bk = cg_addr(c, c->f32, cg_gep(c, c->f32, b, cg_mul(c, k, cg_i64(c, t->b_row))), ahead * t->b_row), bv[VECTORS_MAX];
   for (int v = 0; v < t->vectors; v++) bv[v] = cg_load(c, c->vf, cg_addr(c, c->f32, bk, v * c->W), 4);
   for (int i = 0; i < t->rows; i++) {
     cg_val av = cg_splat(c, cg_load(c, c->f32, cg_addr(c, c->f32, ak, i * t->a_rs), 4), c->W);
-    for (int v = 0; v < t->vectors; v++) next[i * t->vectors + v] = cg_fma(c, av, bv[v], l.carry[i * t->vectors + v]);
+    for (int v = 0; v < t->vectors; v++) sums[i * t->vectors + v] = cg_fma(c, av, bv[v], sums[i * t->vectors + v]);
   }
+}
+
+static void tile_loop(cg_ctx *c, const tile *t, cg_val a, cg_val b, cg_val begin, cg_val end, int steps, cg_val *sums) {
+  int n = t->rows * t->vectors;
+  cg_val next[ACC_MAX];
+  cg_loop l;
+  cg_loop_begin(c, &l, begin, end, steps, n, sums);
+  for (int i = 0; i < n; i++) next[i] = l.carry[i];
+  for (int j = 0; j < steps; j++) tile_step(c, t, a, b, l.i, j, next);
   cg_loop_end(&l, next);
   for (int i = 0; i < n; i++) sums[i] = l.carry[i];
+}
+
+static void tile_sums(cg_ctx *c, const tile *t, cg_val a, cg_val b, cg_val begin, cg_val end, cg_val *sums) {
+  enum { STEPS = 4 }; /* a turn: the loop's own instructions cost where another thread shares the core */
+  cg_val whole = cg_sub(c, end, cg_rem(c, cg_sub(c, end, begin), cg_i64(c, STEPS)));
+  tile_loop(c, t, a, b, begin, whole, STEPS, sums);
+  tile_loop(c, t, a, b, whole, end, 1, sums);
 }
 
 enum { S_A, S_PANEL, S_COLUMN, S_OUT, S_OTHER, S_AHEAD, S_COUNT = S_AHEAD + CG_AHEAD };
@@ -220,7 +234,11 @@ static void store_mix(cg_ctx *c, const cg_shared *f, const cg_mix *m, const tile
     for (int v = 0; v < t->vectors; v++) {
       cg_val base = cg_load(c, c->vf, cg_addr(c, c->f32, source, v * c->W), 4), x = sums[i * t->vectors + v];
       x = factor ? cg_fma(c, x, factor, base) : cg_add(c, x, base);
-      cg_store(c, x, cg_addr(c, c->f32, cg_shared_arg(f, M_OUT), i * m->out_row + v * c->W), 4);
+      cg_val to = cg_addr(c, c->f32, cg_shared_arg(f, M_OUT), i * m->out_row + v * c->W);
+      if (m->partial)
+        cg_store_past_caches(c, x, to);
+      else
+        cg_store(c, x, to, 4);
     }
     source = cg_gep(c, c->f32, source, cg_shared_arg(f, M_SOURCE_ROW));
   }
@@ -229,14 +247,14 @@ static void store_mix(cg_ctx *c, const cg_shared *f, const cg_mix *m, const tile
 static cg_val mix_function(cg_ctx *c, const cg_mix *m, int rows, int vectors) {
   char name[96];
   int64_t b_row = m->b_row ? m->b_row : vectors * c->W;
-  snprintf(name, sizeof name, "cg.attn.mix%s.%dx%d.a%lld_%lld.b%lld.o%lld", m->factor ? "ed" : "", rows, vectors,
-           (long long)m->a_rs, (long long)m->a_cs, (long long)b_row, (long long)m->out_row);
+  snprintf(name, sizeof name, "cg.attn.mix%s.%dx%d.a%lld_%lld.b%lld.o%lld%s", m->factor ? "ed" : "", rows, vectors,
+           (long long)m->a_rs, (long long)m->a_cs, (long long)b_row, (long long)m->out_row, m->partial ? "s" : "");
   cg_type types[M_COUNT] = {c->ptr, c->ptr, c->i64, c->ptr, c->ptr, c->i64, c->ptr};
   cg_shared f;
   if (!cg_shared_begin(c, &f, name, M_COUNT, types)) return f.fn;
   tile t = {.rows = rows, .vectors = vectors, .a_rs = m->a_rs, .a_cs = m->a_cs, .b_row = b_row};
   cg_val sums[ACC_MAX];
-  for (int i = 0; i < rows; i++)
+  for (int i = 0; i < rows && !m->partial; i++)
     for (int v = 0; v < vectors; v += 16 / c->W)
       cg_prefetch_write(c, cg_addr(c, c->f32, cg_shared_arg(&f, M_OUT), i * m->out_row + v * c->W));
   for (int i = 0; i < rows * vectors; i++) sums[i] = cg_vf(c, 0);
@@ -250,27 +268,32 @@ static cg_val mix_function(cg_ctx *c, const cg_mix *m, int rows, int vectors) {
 typedef struct mix_walk {
   cg_ctx *c;
   const cg_mix *m;
+  cg_mix chunk; /* m, but for where this chunk's sums go */
   int panel;
   cg_val k0;
   int64_t K; /* of this chunk */
 } mix_walk;
 
+static cg_val row_of(cg_ctx *c, cg_val p, cg_val i, int64_t row, int64_t j) {
+  return cg_addr(c, c->f32, cg_gep(c, c->f32, p, cg_mul(c, i, cg_i64(c, row))), j);
+}
+
 static void mix_tile(void *u, cg_val first, int64_t rows) {
   mix_walk *w = u;
   cg_ctx *c = w->c;
-  const cg_mix *m = w->m;
+  const cg_mix *m = &w->chunk;
   int64_t begin = panel_begin(c, m->d, w->panel) * c->W;
   int vectors = panel_vectors(c, m->d, w->panel);
   cg_val fn = mix_function(c, m, (int)rows, vectors);
   cg_val a = cg_add(c, cg_mul(c, first, cg_i64(c, m->a_rs)), cg_mul(c, w->k0, cg_i64(c, m->a_cs)));
   int64_t b_row = m->b_row ? m->b_row : vectors * c->W;
-  cg_val b = cg_gep(c, c->f32, m->b, cg_mul(c, w->k0, cg_i64(c, b_row)));
-  b = cg_addr(c, c->f32, b, m->b_row ? begin : begin * m->b_rows);
-  cg_val out = cg_addr(c, c->f32, cg_gep(c, c->f32, m->out, cg_mul(c, first, cg_i64(c, m->out_row))), begin);
-  cg_val source = out, source_row = cg_i64(c, m->out_row);
+  cg_val b = row_of(c, m->b, w->k0, b_row, m->b_row ? begin : begin * m->b_rows);
+  cg_val out = row_of(c, m->out, first, m->out_row, begin);
+  cg_val source = m->partial ? row_of(c, m->partial, first, m->d, begin) : out;
+  cg_val source_row = cg_i64(c, m->partial ? m->d : m->out_row);
   if (!m->accumulate) {
     cg_val fresh = cg_icmp(c, LLVMIntEQ, w->k0, cg_i64(c, 0));
-    source = cg_select(c, fresh, cg_zeros(c), out);
+    source = cg_select(c, fresh, cg_zeros(c), source);
     source_row = cg_select(c, fresh, cg_i64(c, 0), source_row);
   }
   cg_val factor = m->factor ? cg_gep(c, c->f32, m->factor, first) : LLVMConstNull(c->ptr);
@@ -280,16 +303,24 @@ static void mix_tile(void *u, cg_val first, int64_t rows) {
 
 static void mix_chunk(void *u, cg_val first, int64_t K) {
   mix_walk *w = u;
+  cg_mix *m = &w->chunk;
+  int64_t k0 = 0;
   w->k0 = first;
   w->K = K;
-  cg_each_piece(w->c, w->m->M, tile_rows(w->c, panel_vectors(w->c, w->m->d, w->panel)), mix_tile, w);
+  *m = *w->m;
+  bool last = cg_const_int(first, &k0) && k0 + K == m->K;
+  if (m->partial && !last) m->out = m->partial, m->out_row = m->d, m->partial = NULL;
+  cg_each_piece(w->c, m->M, tile_rows(w->c, panel_vectors(w->c, m->d, w->panel)), mix_tile, w);
 }
 
 /* A chunk of a panel of b fills most of L1, with room for the elements of a that pass by. */
 void cg_strip_mix(cg_ctx *c, const cg_mix *m) {
   for (int p = 0; p < panel_count(c, m->d); p++) {
     mix_walk w = {.c = c, .m = m, .panel = p};
-    int64_t row = (int64_t)panel_vectors(c, m->d, p) * c->W * 4;
-    cg_each_piece(c, m->K, c->target->l1_bytes * 13 / 16 / row, mix_chunk, &w);
+    int64_t row = (int64_t)panel_vectors(c, m->d, p) * c->W * 4, most = c->target->l1_bytes * 13 / 16 / row;
+    int64_t n = ceil_div(m->K, most), size = m->K / n, greater = m->K % n;
+    cg_run_of_pieces(c, 0, greater, size + 1, mix_chunk, &w);
+    cg_run_of_pieces(c, greater * (size + 1), n - greater - 1, size, mix_chunk, &w);
+    mix_chunk(&w, cg_i64(c, m->K - size), size); /* by itself: only it writes to where a stream goes */
   }
 }

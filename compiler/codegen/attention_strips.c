@@ -27,6 +27,7 @@ typedef struct strips {
   cg_val panel[2];     /* [d][strip]: q, do */
   cg_val p, ds;        /* [N][ld] */
   cg_val key, v;       /* packed for a mix; backward, v is do, then q, of the block */
+  cg_val partial;      /* [N][d], or NULL: a mix's sums that are no whole ones yet, where results go past the caches */
   cg_val ahead;        /* floats into a row, the part of the next head's that this strip asks for */
   int64_t ahead_lines; /* that many cache lines */
   cg_val fold, lse;    /* [strip]: a strip's maxima, then its sums' reciprocals, or D; backward, log2(e) lse as [2][strip] */
@@ -196,7 +197,7 @@ static void backward_strip(strips *s, cg_val first, int vectors, int64_t rows) {
   cg_strip_scores(c, &scores);
   score_gradient(s, p, ds, vectors);
   cg_mix dq = {.a = ds, .out = cg_row(c, a->dq, query, a->row), .M = rows, .K = a->N, .d = a->d, .a_rs = 1, .a_cs = s->ld,
-               .out_row = a->row};
+               .out_row = a->row, .partial = s->partial};
   mix_from(s, &dq, a->key, a->row, a->N, s->key);
   cg_strip_mix(c, &dq);
 }
@@ -206,7 +207,7 @@ static void mix_block(strips *s, cg_val tile, cg_val x, int64_t x_row, int64_t r
   cg_attn *a = s->a;
   cg_val from = cg_row(s->c, x, s->first, x_row);
   cg_mix m = {.a = tile, .out = out, .M = a->N, .K = rows, .d = a->d, .a_rs = s->ld, .a_cs = 1, .out_row = a->row,
-              .accumulate = accumulate};
+              .accumulate = accumulate, .partial = s->partial};
   pack(s, from, x_row, rows, s->v);
   mix_from(s, &m, from, x_row, rows, s->v);
   cg_strip_mix(s->c, &m);
@@ -228,6 +229,13 @@ static int64_t odd_lines(int64_t n) {
   return (lines | 1) * 16;
 }
 
+/* Gradients written once and far larger than L2 need not be read into the caches to be written; who reads them finds them in
+ * memory either way. The forward's result is a third of that and gains nothing. */
+static bool streams(const cg_attn *a) {
+  const cg_target *t = a->c->target;
+  return t->past_caches_done && a->Q <= QUERIES_MAX && a->B * a->N * a->row * 4 > 4 * t->l2_bytes;
+}
+
 void cg_attn_strips_backward(cg_attn *a) {
   int64_t block = a->Q <= QUERIES_MAX ? a->Q : BLOCK, rest = a->Q - block;
   strips s = {.a = a, .c = a->c, .ld = odd_lines(block)};
@@ -238,8 +246,10 @@ void cg_attn_strips_backward(cg_attn *a) {
   s.ds = take(&s, a->N * s.ld);
   s.key = take(&s, a->N * a->d);
   s.v = take(&s, block * a->d);
+  if (streams(a)) s.partial = take(&s, a->N * a->d);
   pack(&s, a->key, a->row, a->N, s.key);
   backward_block(&s, cg_i64(a->c, 0), block, false);
   cg_run_of_pieces(a->c, block, rest / block, block, later_block, &s);
   if (rest % block) later_block(&s, cg_i64(a->c, a->Q - rest % block), rest % block);
+  if (s.partial) a->c->target->past_caches_done(a->c);
 }
