@@ -1,4 +1,5 @@
-/* Makes one sweep of what reads a float tensor only to quantize it, and of the ops that make that tensor:
+/* Makes one sweep of what reads a float tensor only to quantize it, and of the ops that make that tensor; and of a product and
+ * the ops behind it that go row by row:
  *
  *   before:  t, dgamma, dbeta = layernorm_grad(dy, x, gamma, mean, rstd)
  *            s = add(r, t)                            also used elsewhere
@@ -6,6 +7,9 @@
  *            a = mx.quantize(m, rng){q};  c = mx.colsum(a);  b = mx.quantize(m, rng){transpose=1}
  *   after:   dgamma, dbeta, s, a, b, c = mx.fused(dy, x, gamma, mean, rstd, r, rng)
  *                                         {of=[layernorm_grad,add], keep=[0,1], q, q_t, colsum=1}
+ *
+ *   before:  p = matmul(dy, w); s = gelu_grad(p, x); db = reduce_sum(s) over all rows; dw = matmul(s, ...)
+ *   after:   s, db = mx.fused(dy, w, x) {of=[matmul,gelu_grad], keep=[0,1], colsum=1}; dw = matmul(s, ...)
  *
  * A float tensor without another use (t here, and what GELU or a norm hands to a linear) is never stored. Ops say by a flag
  * whether they can be a step; the chain runs upwards along operand 0. It is computed where its last op was, and quantizers
@@ -160,20 +164,32 @@ static void add_step(const fuser *f, group *p, tt_node n) {
   p->keep[p->n_steps - 1] = other_uses(f, p, tt_nod(f->g, n)->out[0], false, &first, &last);
 }
 
-/* The product of mx matrices that makes the rows of v and that nobody else reads, if it is worth to be made in pieces. */
+/* Whether n is a product of mx matrices, of which nobody else reads v, or of float32 ones whose rows can be made one by one. */
+static bool can_lead(const fuser *f, const group *p, tt_node n, tt_value v) {
+  const tt_graph *g = f->g;
+  const tt_node_data *d = tt_nod(g, n);
+  int64_t first, last;
+  if (!other_uses(f, p, v, false, &first, &last)) {
+    if (p->n_steps && !operands_stay(f, p, n)) return false;
+  } else if (!tt_fused_leads(g, n) || p->n_steps == 0 || !may_sink(f, p, n) || !has_room(f, p, n)) {
+    return false;
+  }
+  if (tt_fused_leads(g, n)) return p->n_steps > 0;
+  for (int i = 0; i < 2; i++)
+    if (tt_typ(g, d->in[i])->dtype != TT_MX || tt_typ(g, d->in[i])->format >= TT_MX_FORMATS) return false;
+  return true;
+}
+
+/* The product that makes the rows of v, if it is worth to be made in pieces. */
 static tt_node lead_of(const fuser *f, const group *p, tt_value v) {
   const tt_graph *g = f->g;
-  int64_t first, last;
   v = f->root[v];
   if (tt_val(g, v)->kind != TT_VALUE_NODE || p->n_steps == TT_FUSED_STEPS) return TT_NONE;
   const tt_node n = tt_val(g, v)->def;
   const tt_node_data *d = tt_nod(g, n);
-  if (!(tt_ops[d->op].flags & TT_LEAD) || tt_typ(g, v)->dim[0] < LEAD_ROWS) return TT_NONE;
-  if (tt_typ(g, v)->dim[1] > LEAD_WIDTH && tt_typ(g, d->in[0])->dim[1] > LEAD_DEPTH) return TT_NONE;
-  for (int i = 0; i < 2; i++)
-    if (tt_typ(g, d->in[i])->dtype != TT_MX || tt_typ(g, d->in[i])->format >= TT_MX_FORMATS) return TT_NONE;
-  if (read_aside(f, p, n) || attrs_clash(f, p, n) || other_uses(f, p, v, false, &first, &last)) return TT_NONE;
-  return p->n_steps == 0 || operands_stay(f, p, n) ? n : TT_NONE;
+  if (!(tt_ops[d->op].flags & TT_LEAD) || tt_type_rows(tt_typ(g, v)) < LEAD_ROWS) return TT_NONE;
+  if (tt_type_last(tt_typ(g, v)) > LEAD_WIDTH && tt_type_last(tt_typ(g, d->in[0])) > LEAD_DEPTH) return TT_NONE;
+  return !read_aside(f, p, n) && !attrs_clash(f, p, n) && can_lead(f, p, n, v) ? n : TT_NONE;
 }
 
 /* The product in front of the chain: behind operand 0 of the last step found, or operand 1 of a commutative one. */
@@ -243,6 +259,20 @@ static void drop_if_far(const fuser *f, group *p, tt_node *quantizer) {
   if (last > f->place[*quantizer]) *quantizer = TT_NONE;
 }
 
+/* A node that sums v over all of its rows. */
+static bool sums_rows_of(const fuser *f, tt_node n, tt_value v) {
+  const tt_node_data *d = tt_nod(f->g, n);
+  if (d->op != TT_OP_REDUCE_SUM || f->root[d->in[0]] != v) return false;
+  const tt_attr *axes = tt_node_attr(f->g, n, TT_A_AXES);
+  int rank = tt_typ(f->g, d->in[0])->rank;
+  return rank > 1 && axes->as.ints.n == rank - 1 && axes->as.ints.v[rank - 2] == rank - 2;
+}
+
+static void find_row_sums(const fuser *f, group *p) {
+  TT_FOR_NODES(f->g, n)
+  if (p->sums == TT_NONE && sums_rows_of(f, n, p->x)) p->sums = n;
+}
+
 static void find_sums(const fuser *f, group *p) {
   if (p->along == TT_NONE) return;
   const tt_value quantized = tt_nod(f->g, p->along)->out[0];
@@ -263,6 +293,11 @@ static bool find_group(const fuser *f, tt_value x, group *p) {
   }
   find_sums(f, p);
   int quantizers = (p->along != TT_NONE) + (p->across != TT_NONE);
+  if (quantizers == 0) {
+    p->keep[0] = true;
+    find_row_sums(f, p);
+    return p->lead && p->n_steps > 1;
+  }
   return quantizers > 0 && (p->n_steps > 0 || quantizers == 2 || p->sums != TT_NONE);
 }
 
@@ -358,6 +393,8 @@ static bool rewrite(const fuser *f, const group *p) {
 static bool find_any(const fuser *f, group *p) {
   TT_FOR_NODES(f->g, n)
   if (takes(f, n) && find_group(f, f->root[tt_nod(f->g, n)->in[0]], p)) return true;
+  TT_FOR_NODES_REVERSE(f->g, n)
+  if (step_of(f, tt_nod(f->g, n)->out[0]) == n && find_group(f, tt_nod(f->g, n)->out[0], p)) return true;
   return false;
 }
 

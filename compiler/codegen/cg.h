@@ -251,6 +251,7 @@ cg_val cg_sqrt(cg_ctx *c, cg_val x);
  * Element (m,k) of op(A) is at a + m*a_rs + k*a_cs floats, likewise B (k,n): b + k*b_rs + n*b_cs, C (m,n): c + m*c_rs + n.
  * One of the two strides of A and of B must be 1. M, N, K are compile-time; m_count (i64, <= M) may cut the rows at run time
  * (NULL: M). Packs into scratch from `scratch_at`; returns the bytes it uses there (also callable with k NULL to ask). */
+typedef enum { CG_F32_BY_SHAPE, CG_F32_VECTORS, CG_F32_TILES } cg_f32_way;
 typedef struct cg_gemm {
   int64_t M, N, K;
   cg_val a, b, out;        /* pointers */
@@ -262,6 +263,7 @@ typedef struct cg_gemm {
   int64_t packed_cols;     /* of which so many columns were packed in all */
   double alpha;
   bool accumulate;
+  cg_f32_way way;          /* settled where this is a piece of a product that must have the bits of another cut */
 } cg_gemm;
 uint64_t cg_gemm_f32(cg_kernel *k, const cg_gemm *d, uint64_t scratch_at);
 #endif

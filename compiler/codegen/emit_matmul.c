@@ -173,25 +173,32 @@ static void launch_sum(cg_node *x, const product *p, int64_t parts) {
   cg_launch(x, "sum", ceil_div(count, grain));
 }
 
+/* The whole of a product that is none of a batch, without pointers. */
+static cg_gemm whole_gemm(const product *p) {
+  cg_gemm g = p->gemm;
+  g.M = p->M, g.N = g.packed_cols = p->N, g.K = p->K;
+  return g;
+}
+
 /* A task packs PANELS columns, all of K deep. */
-static void launch_pack(cg_node *x, const product *p) {
+void cg_f32_launch_pack(cg_node *x, const cg_gemm *d, uint64_t offset) {
   cg_kernel *k = cg_kernel_begin(x, "pack");
   if (k) {
     cg_ctx *c = k->c;
-    cg_gemm g = p->gemm;
-    g.N = g.packed_cols = p->N, g.K = p->K;
+    cg_gemm g = *d;
     g.b = cg_in(k, 1);
-    g.packed_b = cg_work(k, 0, cg_f32_packed_b_bytes(c, &g));
-    cg_range r = cg_task_range(k, p->N, PANELS);
+    g.packed_b = cg_work(k, offset, cg_f32_packed_b_bytes(c, &g));
+    cg_range r = cg_task_range(k, g.N, PANELS);
     cg_f32_pack_b(c, &g, r.begin, r.end);
     cg_kernel_end(k);
   }
-  cg_launch(x, "pack", ceil_div(p->N, PANELS));
+  cg_launch(x, "pack", ceil_div(d->N, PANELS));
 }
 
 static bool emit_product(cg_node *x, const product *p) {
   cut how = cut_of(x->c, p);
-  if (how.shared_b) launch_pack(x, p);
+  const cg_gemm whole = whole_gemm(p);
+  if (how.shared_b) cg_f32_launch_pack(x, &whole, 0);
   cg_tiling t = how.t;
   int64_t tiles = t.n_rows * t.n_cols, grain = batch_grain(p, t), items = p->batch > 1 ? p->batch : how.parts;
   if (how.parts > 1) grain = 1;
@@ -214,21 +221,20 @@ static bool emit_product(cg_node *x, const product *p) {
 }
 
 /* (x [..,D], w [C,D], b [C]?) -> [..,C] */
-bool cg_emit_linear(cg_node *x) {
+static product of_linear(const cg_node *x) {
   const tt_type *w = cg_in_type(x, 1);
   int64_t D = w->dim[1], C = w->dim[0];
-  product p = {.M = tt_type_rows(cg_in_type(x, 0)),
+  return (product){.M = tt_type_rows(cg_in_type(x, 0)),
                .N = C,
                .K = D,
                .batch = 1,
                .gemm = {.a_rs = D, .a_cs = 1, .b_rs = 1, .b_cs = D, .c_rs = C, .alpha = 1}};
-  return emit_product(x, &p);
 }
 
 /* (a [..,M,K], b [..,K,N]), the last two dimensions of either transposed on request. Where b has no batch and a is not
- * transposed, a's batch is more rows. */
-bool cg_emit_matmul(cg_node *x) {
-  const tt_type *a = cg_in_type(x, 0), *b = cg_in_type(x, 1), *out = cg_out_type(x, 0);
+ * transposed, a's batch is more rows. `out` is [..,M,N], or NULL where it is known that b is a matrix. */
+static product of_matmul(const cg_node *x, const tt_type *out) {
+  const tt_type *a = cg_in_type(x, 0), *b = cg_in_type(x, 1);
   bool ta = tt_node_int(x->g, x->n, TT_A_TRANS_A) != 0, tb = tt_node_int(x->g, x->n, TT_A_TRANS_B) != 0;
   int64_t a_rows = a->dim[a->rank - 2], a_cols = tt_type_last(a), b_rows = b->dim[b->rank - 2], b_cols = tt_type_last(b);
   product p = {.M = ta ? a_cols : a_rows, .K = ta ? a_rows : a_cols, .N = tb ? b_rows : b_cols, .a = a, .b = b, .out = out};
@@ -238,10 +244,30 @@ bool cg_emit_matmul(cg_node *x) {
                      .b_cs = tb ? b_cols : 1,
                      .c_rs = p.N,
                      .alpha = 1};
-  p.batch = tt_type_count(out) / (p.M * p.N);
+  p.batch = out ? tt_type_count(out) / (p.M * p.N) : tt_type_rows(a) / p.M;
   if (tt_type_count(b) == b_rows * b_cols && !ta && tt_type_count(a) == p.batch * p.M * p.K) {
     p.M *= p.batch;
     p.batch = 1;
   }
+  return p;
+}
+
+bool cg_emit_linear(cg_node *x) {
+  product p = of_linear(x);
   return emit_product(x, &p);
+}
+
+bool cg_emit_matmul(cg_node *x) {
+  product p = of_matmul(x, cg_out_type(x, 0));
+  return emit_product(x, &p);
+}
+
+cg_gemm cg_f32_rows_product(const cg_node *x, tt_op op) {
+  product p = op == TT_OP_LINEAR ? of_linear(x) : of_matmul(x, NULL);
+  TT_ASSERT(p.batch == 1 && p.gemm.a_cs == 1);
+  cg_gemm g = whole_gemm(&p);
+  const cut how = cut_of(x->c, &p);
+  const cg_gemm tile = {.M = how.t.rows, .N = how.t.cols, .K = p.K};
+  g.way = !how.shared_b && cg_f32_on_tiles(x->c, &tile) ? CG_F32_TILES : CG_F32_VECTORS;
+  return g;
 }

@@ -9,6 +9,7 @@
  * With a product in front a task makes its rows of that and sweeps over them: what only the steps read of it is never in
  * memory either, and they write over it in place. Where all steps are elementwise the product and the sweep take turns by
  * spans of columns, so that the rows of a wide product need not all be in L2. */
+#include "compiler/codegen/gemm_f32.h"
 #include "compiler/codegen/mx_product.h"
 #include "compiler/codegen/mx_quantizer.h"
 #include "compiler/codegen/rows.h"
@@ -16,6 +17,8 @@
 
 enum { BLOCK = TT_MX_BLOCK, RUN_BLOCKS = CG_RUN / TT_MX_BLOCK, GROUP_BYTES = 4096, AHEAD_BYTES = 4096 };
 enum { PRODUCT_ROWS = 2 * CG_RUN, SPAN = 8 * BLOCK };
+/* Of float32 products: rows of a task, and columns, of which B's panels allow multiples of PANELS. */
+enum { F32_ROWS = CG_RUN, F32_TILE_ROWS = 3 * CG_RUN /* which split B for each task */, PANELS = 96, F32_SPAN = 4 * PANELS };
 
 typedef struct sweep {
   cg_kernel *k;
@@ -30,7 +33,9 @@ typedef struct sweep {
   cg_val slots;              /* scratch for the tiles of a run of blocks */
   cg_val sums;               /* of the current run */
   cg_val first, count;       /* rows of the block */
-  cg_product product;        /* in front, if there is one */
+  cg_product product;        /* in front, if there is one: of mx matrices */
+  cg_gemm gemm;              /* or of float32 ones */
+  uint64_t gemm_scratch;     /* where its scratch begins */
   cg_range blocks;           /* of the task */
   cg_val task_first;         /* its first row, which is the first of a product in scratch */
 } sweep;
@@ -47,11 +52,22 @@ static bool any_unkept(const tt_fused *f) {
 /* Results of a step behind its first that are sums over rows: those without a dimension for them. */
 static bool sums_rows(tt_op op) { return op == TT_OP_LAYERNORM_GRAD; }
 
+/* Floats of the column sums of a run: whole blocks where what is quantized is summed. */
+static int64_t colsum_width(const tt_fused *f, int64_t D) {
+  if (f->colsum < 0) return 0;
+  return f->out_q >= 0 ? tt_mx_blocks(D) * BLOCK : D;
+}
+
 static int64_t sums_width(const tt_fused *f, int64_t D) {
-  int64_t width = f->colsum >= 0 ? tt_mx_blocks(D) * BLOCK : 0;
+  int64_t width = colsum_width(f, D);
   for (int i = 0; i < f->n_steps; i++)
     if (sums_rows(f->step[i].op)) width += (tt_ops[f->step[i].op].n_out - 1) * D;
   return width;
+}
+
+/* In the workspace a product's operands lie behind the sums of runs. */
+static uint64_t work_of_product(const tt_fused *f, int64_t rows, int64_t D) {
+  return (cg_run_bytes(rows, sums_width(f, D)) + 63) / 64 * 64;
 }
 
 /* A product that only the steps read lies in scratch, all rows of the task. */
@@ -100,22 +116,58 @@ static void run_step(const sweep *s, const tt_fused_step *step, int rows, cg_val
   }
 }
 
+typedef struct addition {
+  cg_ctx *c;
+  cg_val from, sums;
+} addition;
+
+static void add_body(void *u, cg_val i, cg_val n) {
+  addition *a = u;
+  cg_ctx *c = a->c;
+  cg_store_n(c, cg_add(c, cg_cols(c, a->sums, i, n), cg_cols(c, a->from, i, n)), cg_gep(c, c->f32, a->sums, i), n);
+}
+
+/* What a sweep reads row by row, from memory. */
+static bool is_far(const sweep *s, int i) {
+  const tt_type *t = cg_in_type(s->k->x, i);
+  bool of_lead = s->f.lead && i < s->f.step[0].n_in;
+  return !of_lead && t->dtype == TT_F32 && tt_type_count(t) == s->rows * s->D;
+}
+
+/* A row so many rows ahead is asked for. */
+static int64_t rows_ahead(const sweep *s) { return 1 + AHEAD_BYTES / (s->span * (int64_t)sizeof(float)); }
+
+static void ask_for(const sweep *s, cg_val row) {
+  cg_ctx *c = s->c;
+  for (int i = 0; i < s->f.n_in; i++) {
+    if (!is_far(s, i)) continue;
+    cg_val next = row_at(s, cg_in(s->k, i), cg_add(c, row, cg_i64(c, rows_ahead(s))));
+    for (int64_t at = 0; at < s->span; at += 16) cg_prefetch(c, cg_addr(c, c->f32, next, at));
+  }
+}
+
 /* Runs the steps on `rows` rows from row r of the block on, of the group that begins with row `group`. */
 static void run_steps(const sweep *s, int rows, cg_val r, cg_val group) {
   cg_ctx *c = s->c;
   cg_val from[CG_ROWS], sums = s->sums;
   for (int i = 0; i < rows; i++) {
     cg_val at = cg_add(c, r, cg_i64(c, i)), row = cg_add(c, s->first, at);
+    if (s->f.lead && !s->f.mx) ask_for(s, row);
     if (!s->f.lead)
       from[i] = row_at(s, cg_in(s->k, 0), row);
     else
       from[i] = s->f.step[0].keep ? row_at(s, cg_out(s->k, s->f.step[0].out), row) : chunk_row(s, at, group);
   }
-  if (s->f.colsum >= 0) sums = cg_gep(c, c->f32, sums, cg_i64(c, tt_mx_blocks(s->D) * BLOCK));
+  if (s->f.colsum >= 0) sums = cg_gep(c, c->f32, sums, cg_i64(c, colsum_width(&s->f, s->D)));
   for (int i = s->f.lead; i < s->f.n_steps; i++) {
     const tt_fused_step *step = &s->f.step[i];
     run_step(s, step, rows, r, group, from, sums);
     if (sums_rows(step->op)) sums = cg_gep(c, c->f32, sums, cg_i64(c, (tt_ops[step->op].n_out - 1) * s->D));
+  }
+  if (s->f.colsum < 0 || s->f.out_q >= 0) return;
+  for (int i = 0; i < rows; i++) {
+    addition a = {c, from[i], cg_gep(c, c->f32, s->sums, s->col)};
+    cg_each(c, cg_i64(c, 0), cg_i64(c, s->span), add_body, &a);
   }
 }
 
@@ -126,15 +178,9 @@ static cg_val source_row(const sweep *s, cg_val r, cg_val group) {
   return row_at(s, base, cg_add(s->c, s->first, r));
 }
 
-/* What a sweep reads row by row. */
-static bool is_far(const sweep *s, int i) {
-  const tt_type *t = cg_in_type(s->k->x, i);
-  return t->dtype == TT_F32 && tt_type_count(t) == s->rows * s->D;
-}
-
 static void quantize_row(sweep *s, cg_val r, cg_val group) {
   cg_ctx *c = s->c;
-  int64_t ahead = 1 + AHEAD_BYTES / (s->span * (int64_t)sizeof(float));
+  int64_t ahead = rows_ahead(s);
   s->along.n_next = 0;
   for (int i = 0; i < s->f.n_in && s->along.n_next < CG_NEXT_ROWS; i++)
     if (is_far(s, i))
@@ -259,16 +305,42 @@ static void emit_product(sweep *s) {
   }
 }
 
-/* In the workspace a product's operands lie behind the sums of runs. */
-static uint64_t work_of_product(int64_t rows, int64_t width) {
-  return width ? (cg_run_bytes(rows, width) + 63) / 64 * 64 : 0;
+/* The same of a float32 product, whose B was packed by a launch before, unless the tile unit multiplies it. */
+static void emit_f32_product(sweep *s) {
+  cg_kernel *k = s->k;
+  cg_ctx *c = s->c;
+  cg_gemm g = s->gemm;
+  const int64_t rows = g.M;
+  bool scratch = keeps_task(&s->f);
+  s->task_first = cg_mul(c, s->blocks.begin, cg_i64(c, BLOCK));
+  if (s->rows % rows) g.m_count = cg_min(c, cg_i64(c, rows), cg_sub(c, cg_i64(c, s->rows), s->task_first));
+  cg_loop col;
+  cg_loop_begin(c, &col, cg_i64(c, 0), cg_i64(c, s->D), s->span, 0, NULL);
+  s->col = col.i;
+  g.N = s->span;
+  if (g.way == CG_F32_VECTORS) {
+    g.packed_b = cg_work(k, work_of_product(&s->f, s->rows, s->D), cg_f32_packed_b_bytes(c, &g));
+    g.packed_b = cg_f32_packed_panel(c, &g, col.i);
+  }
+  g.c_rs = scratch ? chunk_stride(s) : s->D;
+  g.a = cg_row(c, cg_in(k, 0), s->task_first, g.a_rs);
+  g.b = cg_gep(c, c->f32, cg_in(k, 1), cg_mul(c, col.i, cg_i64(c, g.b_cs)));
+  g.out = scratch ? s->chunk : row_at(s, cg_out(k, s->f.step[0].out), s->task_first);
+  if (s->f.step[0].n_in > 2) g.bias = cg_gep(c, c->f32, cg_in(k, 2), col.i);
+  cg_gemm_f32(k, &g, s->gemm_scratch);
+  emit_blocks(s);
+  cg_loop_end(&col, NULL);
 }
 
 /* Columns to take at a time: whole blocks in whole panels, if all steps can be computed on a part of a row. */
 static int64_t span_of(const sweep *s) {
-  bool parts = cg_product_spans(&s->product) && SPAN % s->product.s.nr == 0 && s->D % SPAN == 0;
+  bool parts = true;
   for (int i = 1; i < s->f.n_steps; i++) parts &= (tt_ops[s->f.step[i].op].flags & TT_EW) != 0;
-  return parts ? SPAN : s->D;
+  if (!parts) return s->D;
+  if (s->f.mx) return cg_product_spans(&s->product) && SPAN % s->product.s.nr == 0 && s->D % SPAN == 0 ? SPAN : s->D;
+  int64_t span = F32_SPAN;
+  while (span > 0 && s->D % span) span -= PANELS;
+  return span > 0 ? span : s->D;
 }
 
 /* Scratch: rows of the steps, then the product's, then the slots. */
@@ -278,29 +350,39 @@ static void open_scratch(sweep *s, int64_t grain) {
   if (keeps_task(f)) rows = grain * BLOCK;
   uint64_t bytes = any_unkept(f) ? (uint64_t)(rows * chunk_stride(s)) * sizeof(float) : 0;
   if (bytes) s->chunk = cg_scratch(s->k, 0, bytes);
-  if (f->lead) {
+  if (f->lead && !f->mx) {
+    cg_gemm span = s->gemm;
+    span.N = s->span;
+    s->gemm_scratch = (bytes + 63) / 64 * 64;
+    bytes = s->gemm_scratch + cg_gemm_f32(NULL, &span, 0);
+  }
+  if (f->mx) {
     cg_product_open(&s->product, s->k, bytes);
     bytes += cg_product_scratch(&s->product);
   }
   if (f->out_t >= 0) s->slots = cg_scratch(s->k, (bytes + 63) / 64 * 64, cg_slots_bytes(s->c, s->span));
 }
 
-static void emit_sweep(cg_kernel *k, const tt_fused *f, int64_t rows, int64_t D, int64_t grain) {
+static void emit_sweep(cg_kernel *k, const tt_fused *f, const cg_gemm *product, int64_t rows, int64_t D, int64_t grain) {
   cg_ctx *c = k->c;
   sweep s = {.k = k, .c = c, .f = *f, .rows = rows, .D = D, .span = D, .group = BLOCK, .width = sums_width(f, D)};
   s.col = cg_i64(c, 0);
-  if (f->lead) {
+  if (f->mx) {
     s.product = cg_product_of(k->x, grain * BLOCK, D, f->step[0].n_in > 2);
-    s.product.work_at = work_of_product(rows, s.width);
-    s.span = span_of(&s);
+    s.product.work_at = work_of_product(f, rows, D);
   }
+  s.gemm = *product;
+  s.gemm.M = grain * BLOCK;
+  if (f->lead) s.span = span_of(&s);
   while (s.group > 1 && s.group * s.span * (int64_t)sizeof(float) > GROUP_BYTES) s.group /= 2;
   open_scratch(&s, grain);
   if (f->out_q >= 0) s.along = cg_quantizer_open(k, f->q, f->out_q, f->rng, TT_A_TENSOR);
   if (f->out_t >= 0) s.across = cg_quantizer_open(k, f->q_t, f->out_t, f->rng, TT_A_TENSOR_T);
   s.blocks = cg_task_range(k, (rows + BLOCK - 1) / BLOCK, grain);
-  if (f->lead)
+  if (f->mx)
     emit_product(&s);
+  else if (f->lead)
+    emit_f32_product(&s);
   else
     emit_blocks(&s);
   if (f->out_t >= 0) cg_stored_tiles(&s.across);
@@ -311,10 +393,9 @@ static void emit_totals(cg_kernel *k, const tt_fused *f, int64_t rows, int64_t D
   cg_ctx *c = k->c;
   int64_t width = sums_width(f, D), at = 0;
   cg_val work = cg_work(k, 0, cg_run_bytes(rows, width));
-  if (f->colsum >= 0) {
-    cg_add_quantized_runs(k, rows, work, width, cg_out(k, f->colsum), D);
-    at += tt_mx_blocks(D) * BLOCK;
-  }
+  if (f->colsum >= 0 && f->out_q >= 0) cg_add_quantized_runs(k, rows, work, width, cg_out(k, f->colsum), D);
+  if (f->colsum >= 0 && f->out_q < 0) cg_add_runs(k, rows, work, width, cg_out(k, f->colsum), D);
+  at += colsum_width(f, D);
   for (int i = 0; i < f->n_steps; i++) {
     const tt_fused_step *s = &f->step[i];
     for (int j = s->keep; sums_rows(s->op) && j < s->n_out; j++, at += D)
@@ -323,25 +404,28 @@ static void emit_totals(cg_kernel *k, const tt_fused *f, int64_t rows, int64_t D
 }
 
 /* Blocks of a task. Runs of 4 blocks make 64 bytes of a transposed row, which tasks should not share, and the runs of sums,
- * which they must not. A task of a product may have to decode all of B, so it takes more rows than others do. */
-static int64_t grain_of(const tt_fused *f, int64_t rows, int64_t D) {
+ * which they must not. A task of a product may have to decode all of B, so it takes more rows than others do; that of a
+ * float32 one finds it packed, or on tiles splits it. */
+static int64_t grain_of(const tt_fused *f, const cg_gemm *product, int64_t rows, int64_t D) {
   int64_t blocks = (rows + BLOCK - 1) / BLOCK;
   if (!f->lead) return cg_grain(blocks, D * BLOCK / 2, f->out_t >= 0 || sums_width(f, D) ? RUN_BLOCKS : 1);
-  return PRODUCT_ROWS / BLOCK;
+  return (f->mx ? PRODUCT_ROWS : product->way == CG_F32_TILES ? F32_TILE_ROWS : F32_ROWS) / BLOCK;
 }
 
 bool cg_emit_mx_fused(cg_node *x) {
   tt_fused f = tt_fused_of(x->g, x->n);
   const tt_type type = tt_fused_type(x->g, &f, x->d->in);
   int64_t rows = tt_type_rows(&type), D = tt_type_last(&type);
-  int64_t blocks = (rows + BLOCK - 1) / BLOCK, width = sums_width(&f, D), grain = grain_of(&f, rows, D);
-  if (f.lead) {
+  const cg_gemm product = f.lead && !f.mx ? cg_f32_rows_product(x, f.step[0].op) : (cg_gemm){0};
+  int64_t blocks = (rows + BLOCK - 1) / BLOCK, width = sums_width(&f, D), grain = grain_of(&f, &product, rows, D);
+  if (f.mx) {
     cg_product p = cg_product_of(x, grain * BLOCK, D, f.step[0].n_in > 2);
-    cg_product_launch(&p, x, work_of_product(rows, width));
+    cg_product_launch(&p, x, work_of_product(&f, rows, D));
   }
+  if (product.way == CG_F32_VECTORS) cg_f32_launch_pack(x, &product, work_of_product(&f, rows, D));
   cg_kernel *k = cg_kernel_begin(x, "");
   if (k) {
-    emit_sweep(k, &f, rows, D, grain);
+    emit_sweep(k, &f, &product, rows, D, grain);
     cg_kernel_end(k);
   }
   cg_launch(x, "", (blocks + grain - 1) / grain);

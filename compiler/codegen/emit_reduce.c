@@ -1,7 +1,7 @@
 /* Sums, means and maxima over axes. Adjacent axes are merged, which leaves alternating kept and reduced dimensions; each
  * reduced one is a step [K0, R, K1] -> [K0, K1], the last first. A step cuts R into chunks by shape alone; the chunks are
  * tasks, whose partial results go to the workspace and are then combined in ascending order. */
-#include "compiler/codegen/cg.h"
+#include "compiler/codegen/rows.h"
 
 typedef struct step {
   int64_t K0, R, K1;
@@ -118,12 +118,16 @@ static void emit_chunked(cg_node *x, const char *suffix, const step *s) {
   emit_whole(x, suffix, &sum);
 }
 
+/* Sums over the rows of a matrix go by runs as everywhere, if these are enough to keep cores busy. */
+static bool by_runs(const step *s) { return s->op == CG_SUM && s->K0 == 1 && s->K1 > 1 && s->R > 2 * CG_RUN; }
+
 /* Enough chunks to keep cores busy where K0 alone does not give them, none shorter than what a task is worth. */
 static void cut(step *s) {
   int64_t grain = cg_grain(s->R, s->K1, 1);
   s->n_chunks = s->K0 >= 16 ? 1 : (s->R + grain - 1) / grain;
   if (s->n_chunks < 1) s->n_chunks = 1;
-  s->chunk = (s->R + s->n_chunks - 1) / s->n_chunks;
+  if (by_runs(s)) s->n_chunks = cg_run_count(s->R);
+  s->chunk = by_runs(s) ? CG_RUN : (s->R + s->n_chunks - 1) / s->n_chunks;
   s->n_chunks = s->chunk ? (s->R + s->chunk - 1) / s->chunk : 1;
 }
 

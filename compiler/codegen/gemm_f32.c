@@ -466,7 +466,8 @@ void cg_f32_by_vectors(const cg_f32_chunk *at) {
 
 uint64_t cg_gemm_f32(cg_kernel *k, const cg_gemm *d, uint64_t scratch_at) {
   TT_ASSERT((d->a_rs == 1 || d->a_cs == 1) && (d->b_rs == 1 || d->b_cs == 1) && !(d->accumulate && d->bias));
-  bool tiles = k && !d->packed_b && cg_f32_on_tiles(k->c, d);
+  bool by_shape = k && !d->packed_b && d->way == CG_F32_BY_SHAPE && cg_f32_on_tiles(k->c, d);
+  bool tiles = d->way == CG_F32_TILES ? k != NULL : by_shape;
   uint64_t bytes = cg_f32_vector_bytes(d), tile_bytes = cg_f32_tiles_bytes(d);
   if ((!k || tiles) && tile_bytes > bytes) bytes = tile_bytes;
   if (!k) return bytes;

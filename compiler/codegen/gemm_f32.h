@@ -20,6 +20,12 @@ void cg_f32_pack_b(cg_ctx *c, const cg_gemm *d, cg_val j0, cg_val j1);
 uint64_t cg_f32_packed_b_bytes(const cg_ctx *c, const cg_gemm *d);
 cg_val cg_f32_packed_panel(cg_ctx *c, const cg_gemm *d, cg_val j); /* the one of column j (a multiple of 96) */
 
+/* The product of node x's operands 0 and 1 as `op`, linear or matmul, has it, where it is one of matrices whose rows follow from
+ * those of A: all but the pointers, computed the way that the op by itself is (emit_matmul.c). */
+cg_gemm cg_f32_rows_product(const cg_node *x, tt_op op);
+/* Launches kernel "pack": all of its B, which is operand 1, to `offset` of the workspace. */
+void cg_f32_launch_pack(cg_node *x, const cg_gemm *d, uint64_t offset);
+
 /* The longest chunk, on tiles, of a product whose reduction is K. */
 int64_t cg_f32_chunk_length(int64_t K);
 /* What C's tile at row i, column j is added to: C itself, or before the first chunk the bias (rows 0 apart) or zeros. */

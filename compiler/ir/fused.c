@@ -29,6 +29,7 @@ static const char *read_steps(const tt_attr *of, const tt_attr *keep, tt_fused *
     f->n_out += s->n_out;
   }
   f->lead = f->n_steps && (tt_ops[f->step[0].op].flags & TT_LEAD);
+  f->mx = f->lead && f->step[0].op == TT_OP_MX_GEMM;
   return NULL;
 }
 
@@ -43,19 +44,22 @@ static void take_optional(int n_in, tt_fused *f) {
 
 const char *tt_fused_read(int n_attrs, const tt_attr *attrs, int n_in, tt_fused *f) {
   const tt_attr *q = find(n_attrs, attrs, TT_A_Q), *q_t = find(n_attrs, attrs, TT_A_QT);
-  const tt_attr *colsum = find(n_attrs, attrs, TT_A_COLSUM);
+  const tt_attr *colsum = find(n_attrs, attrs, TT_A_COLSUM), *trans_b = find(n_attrs, attrs, TT_A_TRANS_B);
   *f = (tt_fused){.rng = -1, .out_q = -1, .out_t = -1, .colsum = -1};
   const char *fault = read_steps(find(n_attrs, attrs, TT_A_OF), find(n_attrs, attrs, TT_A_KEEP), f);
   if (fault) return fault;
   if (f->n_steps == 0) f->n_in = 1;
+  f->lead_cols = f->lead && f->step[0].op == TT_OP_MATMUL && !(trans_b && trans_b->as.i);
   if (q) f->q = q->as.q;
   if (q_t) f->q_t = q_t->as.q;
-  if (!f->q.on && !f->q_t.on) return "neither 'q' nor 'q_t' says how to quantize";
+  const bool quantizes = f->q.on || f->q_t.on;
+  if (!quantizes && f->n_steps == 0) return "neither 'q' nor 'q_t' says how to quantize";
+  if (!quantizes && !f->step[f->n_steps - 1].keep) return "what the last op makes is neither kept nor quantized";
   if (f->q.on && (fault = tt_qspec_fault(f->q))) return fault;
   if (f->q_t.on && (fault = tt_qspec_fault(f->q_t))) return fault;
   if (f->q.rounding == TT_EMA || f->q_t.rounding == TT_EMA) return "ema rounding is of weights, which nothing computes";
   if (f->q.format >= TT_MX_FORMATS || f->q_t.format >= TT_MX_FORMATS) return "a scale of the whole tensor is known too late";
-  if (colsum && colsum->as.i && !f->q.on) return "attribute 'colsum' needs 'q', whose columns it sums";
+  if (colsum && colsum->as.i && quantizes && !f->q.on) return "attribute 'colsum' needs 'q', whose columns it sums";
   const tt_attr_id tensors[2] = {TT_A_TENSOR, TT_A_TENSOR_T};
   for (int i = 0; i < 2; i++) {
     tt_qspec spec = i ? f->q_t : f->q;
@@ -79,8 +83,26 @@ tt_fused tt_fused_of(const tt_graph *g, tt_node n) {
 }
 
 tt_type tt_fused_type(const tt_graph *g, const tt_fused *f, const tt_value *in) {
-  if (!f->lead) return *tt_typ(g, in[0]);
-  return tt_type_make(TT_F32, 2, (int64_t[]){tt_typ(g, in[0])->dim[0], tt_typ(g, in[1])->dim[0]});
+  tt_type x = *tt_typ(g, in[0]);
+  if (!f->lead) return x;
+  x.dim[x.rank - 1] = tt_typ(g, in[1])->dim[f->lead_cols];
+  return tt_type_make(TT_F32, x.rank, x.dim);
+}
+
+bool tt_fused_leads(const tt_graph *g, tt_node n) {
+  const tt_node_data *d = tt_nod(g, n);
+  if (!(tt_ops[d->op].flags & TT_LEAD) || tt_node_int(g, n, TT_A_TRANS_A)) return false;
+  const tt_type *a = tt_typ(g, d->in[0]), *b = tt_typ(g, d->in[1]);
+  return a->dtype == TT_F32 && b->dtype == TT_F32 && a->rank > 1 && b->rank == 2;
+}
+
+/* A product whose rows follow from those of operand 0. */
+static bool shape_lead(tt_shape_ctx *c) {
+  bool mx = c->op == TT_OP_MX_GEMM;
+  for (int i = 0; i < 2; i++) TT_TRY(mx ? tt_shape_is_mx(c, i) : tt_shape_f32(c, i, i ? 2 : -1));
+  if (mx && tt_shape_in(c, 0)->format >= TT_MX_FORMATS) return tt_shape_mismatch(c, 0, "a matrix in blocks");
+  if (!mx && tt_shape_in(c, 0)->rank < 2) return tt_shape_mismatch(c, 0, "rows");
+  return !tt_shape_int(c, TT_A_TRANS_A) || tt_shape_fail(c, "attribute 'trans_a' leaves no rows to go by");
 }
 
 /* Types of one step; operand 0 of all but the first is `chained`, as every step keeps that. */
@@ -98,9 +120,7 @@ static bool shape_step(tt_shape_ctx *c, const tt_fused_step *s, const tt_type *c
   step.out = out;
   step.n_out = tt_ops[s->op].n_out;
   bool lead = tt_ops[s->op].flags & TT_LEAD;
-  for (int i = 0; i < 2 && lead; i++) TT_TRY(tt_shape_is_mx(&step, i));
-  if (lead && tt_shape_in(&step, 0)->format >= TT_MX_FORMATS) return tt_shape_mismatch(&step, 0, "a matrix in blocks");
-  TT_TRY((lead || tt_shape_f32(&step, 0, -1)) && tt_shape_table[s->op](&step));
+  TT_TRY((lead ? shape_lead(&step) : tt_shape_f32(&step, 0, -1)) && tt_shape_table[s->op](&step));
   for (int i = 1; i < n && (tt_ops[s->op].flags & TT_EW); i++) TT_TRY(tt_shape_same(&step, i, 0));
   TT_ASSERT(lead || tt_type_equal(&out[0], tt_shape_in(&step, 0)));
   for (int i = 0; i < s->n_out; i++) c->out[s->out + i] = out[i + !s->keep];
@@ -147,6 +167,11 @@ static tt_tensor eval_step(tt_eval_ctx *c, const tt_fused_step *s, const tt_tens
   return out[0];
 }
 
+static void sum_rows(const tt_tensor *x, tt_tensor *sums) {
+  const int64_t n = tt_type_count(&x->type), D = tt_type_last(&x->type);
+  for (int64_t i = 0; i < n; i++) sums->d[i % D] += x->d[i];
+}
+
 void tt_eval_mx_fused(tt_eval_ctx *c) {
   tt_fused f = tt_fused_of(c->g, c->node);
   tt_tensor x = c->in[0];
@@ -155,5 +180,6 @@ void tt_eval_mx_fused(tt_eval_ctx *c) {
   const tt_tensor *rng = f.rng < 0 ? NULL : &c->in[f.rng];
   if (f.out_q >= 0) tt_eval_quantized(c->arena, f.q, &x, false, rng, tt_eval_int(c, TT_A_TENSOR), &c->out[f.out_q]);
   if (f.out_t >= 0) tt_eval_quantized(c->arena, f.q_t, &x, true, rng, tt_eval_int(c, TT_A_TENSOR_T), &c->out[f.out_t]);
-  if (f.colsum >= 0) tt_eval_column_sums(c->arena, &c->out[f.out_q], &c->out[f.colsum]);
+  if (f.colsum >= 0 && f.out_q >= 0) tt_eval_column_sums(c->arena, &c->out[f.out_q], &c->out[f.colsum]);
+  if (f.colsum >= 0 && f.out_q < 0) sum_rows(&x, &c->out[f.colsum]);
 }

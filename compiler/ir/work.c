@@ -49,8 +49,9 @@ static tt_work tt_work_mx_gemm(const tt_graph *g, tt_node n) {
 static tt_work tt_work_mx_fused(const tt_graph *g, tt_node n) {
   tt_fused f = tt_fused_of(g, n);
   if (!f.lead) return (tt_work){0};
-  const tt_type *a = in_type(g, n, 0), *b = in_type(g, n, 1);
-  return (tt_work){.mx = (double)a->dim[0] * (double)a->dim[1] * (double)b->dim[0]};
+  const tt_type product = tt_fused_type(g, &f, tt_nod(g, n)->in);
+  double count = (double)tt_type_count(&product) * (double)tt_type_last(in_type(g, n, 0));
+  return f.mx ? (tt_work){.mx = count} : (tt_work){.f32 = count};
 }
 
 static work_fn *const rules[TT_OP_COUNT] = {

@@ -254,6 +254,66 @@ static void products(const char *target, size of_case) {
   }
 }
 
+/* Results of a node of graph 1 with those steps, `colsum` over the rows of the last. */
+static void fused_floats(both *t, int n_in, const tt_value *in, int n_steps, const int64_t *of, const int64_t *keep, bool colsum) {
+  tt_attr a[6] = {tt_attr_ints(t->g[1], TT_A_OF, n_steps, of), tt_attr_ints(t->g[1], TT_A_KEEP, n_steps, keep),
+                  tt_attr_float(TT_A_EPSILON, 1e-3), tt_attr_int(TT_A_COLSUM, colsum), tt_attr_int(TT_A_TRANS_A, 0),
+                  tt_attr_int(TT_A_TRANS_B, 0)};
+  tt_node made = tt_build(&t->b[1], TT_OP_MX_FUSED, n_in, in, 6, a);
+  assert_int_not_equal(made, TT_NONE);
+  for (int i = 0; i < tt_nod(t->g[1], made)->n_out; i++) result(t, 1, tt_nod(t->g[1], made)->out[i]);
+}
+
+static void sum_rows(both *t, tt_value x) {
+  tt_attr a[2] = {tt_attr_ints(t->g[0], TT_A_AXES, 1, (int64_t[]){0}), tt_attr_int(TT_A_KEEPDIMS, 0)};
+  result(t, 0, apart(t, TT_OP_REDUCE_SUM, 1, &x, 2, a)->out[0]);
+}
+
+/* linear, kept, then gelu, or linear, add and layernorm. */
+static void floats_forward(const char *target, bool norm, int64_t rows, int64_t cols, int64_t K) {
+  both t;
+  open_both(&t);
+  tt_value in[6] = {input(&t, 2, rows, K), input(&t, 2, cols, K), input(&t, 1, cols, 0)};
+  in[3] = input(&t, 2, rows, cols), in[4] = input(&t, 1, cols, 0), in[5] = input(&t, 1, cols, 0);
+  tt_value y = apart(&t, TT_OP_LINEAR, 3, in, 0, NULL)->out[0];
+  if (norm) {
+    tt_attr epsilon = tt_attr_float(TT_A_EPSILON, 1e-3);
+    y = apart(&t, TT_OP_ADD, 2, (tt_value[]){y, in[3]}, 0, NULL)->out[0];
+    const tt_value *out = apart(&t, TT_OP_LAYERNORM, 3, (tt_value[]){y, in[4], in[5]}, 1, &epsilon)->out;
+    for (int i = -1; i < 3; i++) result(&t, 0, i < 0 ? y : out[i]);
+    fused_floats(&t, 6, in, 3, (int64_t[]){TT_OP_LINEAR, TT_OP_ADD, TT_OP_LAYERNORM}, (int64_t[]){0, 1, 1}, false);
+  } else {
+    result(&t, 0, y);
+    result(&t, 0, apart(&t, TT_OP_GELU, 1, &y, 0, NULL)->out[0]);
+    fused_floats(&t, 3, in, 2, (int64_t[]){TT_OP_LINEAR, TT_OP_GELU}, (int64_t[]){1, 1}, false);
+  }
+  close_both(&t, target);
+}
+
+/* matmul, then gelu_grad or layernorm_grad and add, with the column sums that make a bias's gradient. */
+static void floats_backward(const char *target, bool norm, int64_t rows, int64_t cols, int64_t K) {
+  both t;
+  open_both(&t);
+  tt_value in[7] = {input(&t, 2, rows, K), input(&t, 2, K, cols), input(&t, 2, rows, cols)};
+  for (int i = 3; i < 6; i++) in[i] = input(&t, 1, i == 3 ? cols : rows, 0);
+  in[6] = input(&t, 2, rows, cols);
+  tt_attr trans[2] = {tt_attr_int(TT_A_TRANS_A, 0), tt_attr_int(TT_A_TRANS_B, 0)};
+  tt_value y = apart(&t, TT_OP_MATMUL, 2, in, 2, trans)->out[0];
+  if (norm) {
+    const tt_value *grad = apart(&t, TT_OP_LAYERNORM_GRAD, 5, (tt_value[]){y, in[2], in[3], in[4], in[5]}, 0, NULL)->out;
+    result(&t, 0, grad[1]);
+    result(&t, 0, grad[2]);
+    y = apart(&t, TT_OP_ADD, 2, (tt_value[]){grad[0], in[6]}, 0, NULL)->out[0];
+    fused_floats(&t, 7, in, 3, (int64_t[]){TT_OP_MATMUL, TT_OP_LAYERNORM_GRAD, TT_OP_ADD}, (int64_t[]){0, 0, 1}, true);
+  } else {
+    y = apart(&t, TT_OP_GELU_GRAD, 2, (tt_value[]){y, in[2]}, 0, NULL)->out[0];
+    fused_floats(&t, 3, in, 2, (int64_t[]){TT_OP_MATMUL, TT_OP_GELU_GRAD}, (int64_t[]){0, 1}, true);
+  }
+  result(&t, 0, y);
+  sum_rows(&t, y);
+  close_both(&t, target);
+}
+
 static void equal_bits(void **state) {
   (void)state;
   for (const char *const *target = jit_targets(); *target; target++)
@@ -264,6 +324,12 @@ static void equal_bits(void **state) {
       activations(*target, sizes[i]);
       products(*target, sizes[i]);
     }
+  for (const char *const *target = jit_targets(); *target; target++) {
+    floats_forward(*target, false, 300, 192, 70);
+    floats_forward(*target, true, 120, 45, 400);
+    floats_backward(*target, true, 300, 45, 70);
+    floats_backward(*target, false, 400, 576, 40);
+  }
 }
 
 int main(void) {

@@ -1,10 +1,10 @@
 #!/bin/sh
-# A step has the same bits with and without the fusion of quantizers, for every number of threads.
+# A step has the same bits with and without the fusion of what goes row by row, for every number of threads.
 . "$(dirname "$0")/common.sh"
 small_vit -o "$work/m.onnx"
-for recipe in tetrajet microscaling; do
-  TETRAC_SKIP=fuse_quantize "$tetrac" compile "$work/m.onnx" --recipe $recipe --batch 16 --quiet -o "$work/apart"
-  "$tetrac" compile "$work/m.onnx" --recipe $recipe --batch 16 --quiet -o "$work/fused"
+for recipe in tetrajet microscaling fp32; do
+  TETRAC_SKIP=fuse_quantize "$tetrac" compile "$work/m.onnx" --recipe $recipe --batch 48 --quiet -o "$work/apart"
+  "$tetrac" compile "$work/m.onnx" --recipe $recipe --batch 48 --quiet -o "$work/fused"
   "$work/apart" train --data synthetic --max-steps 3 --no-eval --threads 2 --out "$work/0" >/dev/null 2>"$work/err"
   for n in 1 2 3; do
     "$work/fused" train --data synthetic --max-steps 3 --no-eval --threads $n --out "$work/$n" >/dev/null 2>"$work/err"

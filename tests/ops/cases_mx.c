@@ -143,6 +143,19 @@ static void fused_product(sweep *s, int M, int N, int K, bool bias) {
   sweep_op(s, TT_OP_MX_FUSED, 4, a, 0);
 }
 
+/* A float32 product in front: linear with a bias, kept, or a matmul, with sums over the rows of what comes out. */
+static void fused_floats(sweep *s, int M, int N, int K, bool linear) {
+  sweep_begin(s);
+  tt_attr a[5] = {tt_attr_ints(s->b.g, TT_A_OF, 3, (int64_t[]){linear ? TT_OP_LINEAR : TT_OP_MATMUL, TT_OP_ADD, TT_OP_RELU}),
+                  tt_attr_ints(s->b.g, TT_A_KEEP, 3, (int64_t[]){linear, 0, 1}), tt_attr_int(TT_A_COLSUM, !linear),
+                  tt_attr_int(TT_A_TRANS_A, 0), tt_attr_int(TT_A_TRANS_B, 0)};
+  sweep_in(s, sweep_f32(2, M, K), -1, 1);
+  sweep_in(s, linear ? sweep_f32(2, N, K) : sweep_f32(2, K, N), -1, 1);
+  if (linear) sweep_in(s, sweep_f32(1, N), -1, 1);
+  sweep_in(s, sweep_f32(2, M, N), -1, 1);
+  sweep_op(s, TT_OP_MX_FUSED, linear ? 3 : 5, a, 1e-5);
+}
+
 void sweep_mx(sweep *s) {
   quantizers(s);
   begins_at_a_step(s, 40, 70);
@@ -151,6 +164,8 @@ void sweep_mx(sweep *s) {
   fused(s, 300, 64);
   fused_product(s, 40, 33, 70, true);
   fused_product(s, 300, 512, 64, false);
+  fused_floats(s, 40, 33, 70, true);
+  fused_floats(s, 300, 576, 20, false);
   for (int f = 0; f < TT_MX_FORMATS; f++) {
     columns(s, (tt_format)f, 7, 40);
     columns(s, (tt_format)f, 300, 192);
