@@ -3,16 +3,18 @@
  * K is cut into chunks, B into slabs of columns. A slab's chunk is packed to panels of [kc][NR] that stay in L2 together
  * (or was, by a launch before: cg_f32_pack_b); then each strip of MR rows of A runs over all its panels. The strip, which is
  * asked for while the one before is multiplied, comes from far away but once, so that A is read in place where its rows are
- * contiguous along k: packing it would cost more than the pages that its rows lie on. It is packed to [kc][MR] where they are
- * not, and for the last, incomplete strip, which is padded with zeros so that one micro kernel serves. After Goto and van de
- * Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008), with A and B in each other's place because the shapes
- * here are tall. */
+ * contiguous along k: packing it would cost more than the pages that its rows lie on. Where they are not, it is packed to
+ * [kc][MR], as many strips as cache lines hold, just before these are multiplied; and so is the last, incomplete strip, padded
+ * with zeros so that one micro kernel serves. With both operands in L2 a tile runs at the peak of multiply-adds: what is lost,
+ * memory takes. So whatever comes next is asked for in the course of the tiles before, evenly: tiles of C, strips of A, and
+ * where a task packs both operands the rows of which it will. After Goto and van de Geijn, "Anatomy of High-Performance Matrix
+ * Multiplication" (2008), with A and B in each other's place because the shapes here are tall. */
 #include "compiler/codegen/gemm_f32.h"
 #include <stdio.h>
 
 /* Of all targets. A strip in place may be deeper, and C is touched less often, than where both operands are packed by a task
  * and have to be in L2 side by side. */
-enum { KC_MAX = 256, KC_IN_PLACE = 384, SLAB = 384, NR_MIN = 8, NR_MAX = 48, MR_MAX = 12 };
+enum { KC_MAX = 256, KC_IN_PLACE = 384, SLAB = 384, NR_MIN = 8, NR_MAX = 48, MR_MAX = 12, LINE = 16, GROUP_MAX = 48 };
 
 typedef struct shape {
   int mr, nr, nv; /* nr = nv vectors of W */
@@ -29,6 +31,7 @@ static shape tile_shape(const cg_ctx *c, const cg_gemm *d) {
 }
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static int64_t chunk_length(int64_t K, int64_t most) { return ceil_div(ceil_div(K, ceil_div(K, most)), 16) * 16; }
 int64_t cg_f32_chunk_length(int64_t K) { return chunk_length(K, KC_MAX); }
@@ -46,21 +49,32 @@ static int64_t packed_cols(const cg_gemm *d) {
  * the same cache set. */
 static int64_t apart(const cg_gemm *d, int64_t n) { return chunk_of(d) * n + 16; }
 
-/* Room for the rows of A that are packed: all of them, or just the incomplete last tile; and an overhanging vector. */
+static int64_t tile_lines(shape t) { return t.mr * ceil_div(t.nr, LINE); } /* of C */
+
+/* A is packed by groups of as many strips as whole cache lines hold. */
+static int group_of(shape t) { return t.mr == 8 ? 2 : t.mr == 12 ? 4 : 8; }
+
+/* Room for the rows of A that are packed: a group of strips, or just the incomplete last one; and an overhanging vector. */
 static uint64_t a_bytes(const cg_gemm *d) {
-  int64_t rows = packs_a(d) ? d->M + MR_MAX : MR_MAX;
+  int64_t rows = packs_a(d) ? GROUP_MAX : MR_MAX;
   return (uint64_t)(ceil_div(rows, 6) * apart(d, 6) + NR_MAX) * 4;
 }
 
 /* The innermost loop: out[m,n] = src[m,n] + alpha * sum over k < kc of a(m,k) b(k,n), for m < rows <= mr, n < cols <= nr.
- * src is C itself, the bias with row stride 0, or zeros. ahead and ahead2 are two rows of A that are needed soon. */
-enum { U_KC, U_A, U_B, U_OUT, U_OUT_RS, U_SRC, U_SRC_RS, U_ALPHA, U_ROWS, U_COLS, U_AHEAD, U_AHEAD2, U_COUNT };
+ * src is C itself, the bias with row stride 0, or zeros. Every LINE steps it asks for lines that are needed soon: of next, the
+ * tile of C that comes next, and at ahead and ahead2, each with a stride from line to line (of rows of A, in place, the
+ * next). */
+enum {
+  U_KC, U_A, U_B, U_OUT, U_OUT_RS, U_SRC, U_SRC_RS, U_ALPHA, U_ROWS, U_COLS, U_NEXT, U_AHEAD, U_AHEAD_STEP, U_AHEAD2,
+  U_AHEAD2_STEP, U_COUNT
+};
 
 /* a(m,k) is at a + m*a_rs + k*a_cs, b(k,n) at b + k*nr + n; strides are part of the function, so that addresses are constants
- * from one pointer. */
+ * from one pointer; and so is how many lines it asks for at a time. */
 typedef struct micro {
   shape t;
   int64_t a_rs, a_cs;
+  int next, ahead, ahead2;
 } micro;
 
 static void emit_whole_tile(cg_ctx *c, const cg_shared *s, shape t, const cg_val *acc) {
@@ -95,15 +109,6 @@ static void emit_partial_tile(cg_ctx *c, const cg_shared *s, shape t, const cg_v
   cg_loop_end(&row, NULL);
 }
 
-/* C is asked for before the sums begin, to be there when they end: rows of C lie on pages of their own. */
-static void prefetch_tile(cg_ctx *c, const cg_shared *s, shape t) {
-  cg_val out = cg_shared_arg(s, U_OUT);
-  for (int i = 0; i < t.mr; i++) {
-    for (int v = 0; v < t.nv; v += 16 / c->W) cg_prefetch_write(c, cg_addr(c, c->f32, out, v * c->W));
-    out = cg_gep(c, c->f32, out, cg_shared_arg(s, U_OUT_RS));
-  }
-}
-
 /* acc += a(m,k) b(k,n) for k of [begin, end). */
 static void multiply_add(cg_ctx *c, const cg_shared *s, const micro *m, cg_val begin, cg_val end, cg_val *acc) {
   shape t = m->t;
@@ -121,20 +126,53 @@ static void multiply_add(cg_ctx *c, const cg_shared *s, const micro *m, cg_val b
   for (int i = 0; i < t.mr * t.nv; i++) acc[i] = l.carry[i];
 }
 
-/* The same for all k; where A is in place, a cache line of each row ahead is asked for at a time. */
-static void multiply_add_ahead(cg_ctx *c, const cg_shared *s, const micro *m, cg_val *acc) {
-  enum { LINE = 16 };
-  cg_val zero = cg_i64(c, 0), kc = cg_shared_arg(s, U_KC);
-  if (m->a_cs != 1) {
-    multiply_add(c, s, m, zero, kc, acc);
-    return;
+/* `count` of the lines at p, `step` floats apart, in turn `nth` of all: if they are far ahead, into L2. */
+static void ask_ahead(cg_ctx *c, cg_val p, cg_val step, cg_val nth, int count, bool far) {
+  for (int i = 0; i < count; i++) {
+    cg_val line = cg_add(c, cg_mul(c, nth, cg_i64(c, count)), cg_i64(c, i));
+    cg_val at = cg_gep(c, c->f32, p, cg_mul(c, line, step));
+    if (far)
+      cg_prefetch_l2(c, at);
+    else
+      cg_prefetch(c, at);
   }
+}
+
+/* Rows of C lie far apart, on pages of their own, and come from memory to be written. A small tile's lines are asked for before
+ * its sums begin, to be there when they end. */
+static void ask_for_tile(cg_ctx *c, const cg_shared *s, shape t) {
+  cg_val out = cg_shared_arg(s, U_OUT);
+  for (int i = 0; i < t.mr; i++) {
+    for (int v = 0; v < t.nr; v += LINE) cg_prefetch_write(c, cg_addr(c, c->f32, out, v));
+    out = cg_gep(c, c->f32, out, cg_shared_arg(s, U_OUT_RS));
+  }
+}
+
+/* Those of a large one, at once, would hold up B's, which come from L2 all the time. */
+static void ask_for_next_tile(cg_ctx *c, const cg_shared *s, const micro *m, cg_val nth) {
+  cg_if f;
+  cg_val first = cg_mul(c, nth, cg_i64(c, m->next)), mr = cg_i64(c, m->t.mr);
+  cg_if_begin(c, &f, cg_icmp(c, LLVMIntSLT, first, cg_i64(c, tile_lines(m->t))));
+  for (int i = 0; i < m->next; i++) {
+    cg_val line = cg_add(c, first, cg_i64(c, i));
+    cg_val row = cg_gep(c, c->f32, cg_shared_arg(s, U_NEXT), cg_mul(c, cg_rem(c, line, mr), cg_shared_arg(s, U_OUT_RS)));
+    cg_prefetch_write(c, cg_gep(c, c->f32, row, cg_mul(c, cg_div(c, line, mr), cg_i64(c, LINE))));
+  }
+  cg_if_end(&f);
+}
+
+/* The same for all k, asking ahead. */
+static void multiply_add_ahead(cg_ctx *c, const cg_shared *s, const micro *m, cg_val *acc) {
   cg_loop l;
-  cg_val next[NR_MAX * MR_MAX];
+  cg_val next[NR_MAX * MR_MAX], kc = cg_shared_arg(s, U_KC);
   int n = m->t.mr * m->t.nv;
-  cg_loop_begin(c, &l, zero, kc, LINE, n, acc);
-  cg_prefetch(c, cg_gep(c, c->f32, cg_shared_arg(s, U_AHEAD), l.i));
-  cg_prefetch(c, cg_gep(c, c->f32, cg_shared_arg(s, U_AHEAD2), l.i));
+  cg_loop_begin(c, &l, cg_i64(c, 0), kc, LINE, n, acc);
+  cg_val nth = cg_div(c, l.i, cg_i64(c, LINE));
+  if (m->next) ask_for_next_tile(c, s, m, nth);
+  bool far = m->a_cs != 1;
+  cg_val line = cg_i64(c, LINE);
+  ask_ahead(c, cg_shared_arg(s, U_AHEAD), far ? cg_shared_arg(s, U_AHEAD_STEP) : line, nth, m->ahead, far);
+  ask_ahead(c, cg_shared_arg(s, U_AHEAD2), far ? cg_shared_arg(s, U_AHEAD2_STEP) : line, nth, m->ahead2, far);
   for (int i = 0; i < n; i++) next[i] = l.carry[i];
   multiply_add(c, s, m, l.i, cg_min(c, kc, cg_add(c, l.i, cg_i64(c, LINE))), next);
   cg_loop_end(&l, next);
@@ -144,11 +182,13 @@ static void multiply_add_ahead(cg_ctx *c, const cg_shared *s, const micro *m, cg
 static cg_val micro_kernel(cg_ctx *c, const micro *m) {
   shape t = m->t;
   char name[96];
-  snprintf(name, sizeof name, "cg.sgemm.a%lld_%lld.b%d", (long long)m->a_rs, (long long)m->a_cs, t.nr);
-  cg_type types[U_COUNT] = {c->i64, c->ptr, c->ptr, c->ptr, c->i64, c->ptr, c->i64, c->f32, c->i64, c->i64, c->ptr, c->ptr};
+  snprintf(name, sizeof name, "cg.sgemm.a%lld_%lld.b%d.n%d_%d_%d", (long long)m->a_rs, (long long)m->a_cs, t.nr, m->next,
+           m->ahead, m->ahead2);
+  cg_type types[U_COUNT] = {c->i64, c->ptr, c->ptr, c->ptr, c->i64, c->ptr, c->i64, c->f32,
+                            c->i64, c->i64, c->ptr, c->ptr, c->i64, c->ptr, c->i64};
   cg_shared s;
   if (!cg_shared_begin(c, &s, name, U_COUNT, types)) return s.fn;
-  prefetch_tile(c, &s, t);
+  if (!m->next) ask_for_tile(c, &s, t);
   cg_val acc[NR_MAX * MR_MAX];
   for (int i = 0; i < t.mr * t.nv; i++) acc[i] = cg_vf(c, 0);
   multiply_add_ahead(c, &s, m, acc);
@@ -164,97 +204,6 @@ static cg_val micro_kernel(cg_ctx *c, const micro *m) {
   return s.fn;
 }
 
-/* Packing: void pack(src, stride, kc, count, dst, apart) writes dst[(j / width) * apart + k * width + j % width] for k <
- * kc, j < count, and zeros up to the next multiple of width. */
-enum { P_SRC, P_STRIDE, P_KC, P_COUNT_USED, P_DST, P_APART, P_COUNT };
-
-static bool pack_begin(cg_ctx *c, cg_shared *s, const char *kind, int width) {
-  char name[64];
-  snprintf(name, sizeof name, "cg.pack.%s%d", kind, width);
-  cg_type types[P_COUNT] = {c->ptr, c->i64, c->i64, c->i64, c->ptr, c->i64};
-  return cg_shared_begin(c, s, name, P_COUNT, types);
-}
-
-/* `count` (NULL: width) floats from src to dst, zeros behind them up to width. */
-static void copy_panel_row(cg_ctx *c, int width, cg_val src, cg_val dst, cg_val count) {
-  for (int j = 0; j < width; j += c->W) {
-    cg_val room = cg_i64(c, width - j), left = count ? cg_min(c, cg_sub(c, count, cg_i64(c, j)), room) : room;
-    cg_val x = cg_load_n(c, cg_addr(c, c->f32, src, j), left, cg_vf(c, 0));
-    cg_store_n(c, x, cg_addr(c, c->f32, dst, j), room);
-  }
-}
-
-/* src(k, j) at src + k*stride + j: whole rows are read one after the other, as far as they go, so that the hardware's
- * prefetch and the TLB see one stream; the next rows are asked for by hand, since a stride may leave the page. */
-static cg_val pack_rows(cg_ctx *c, int width) {
-  enum { AHEAD = 8 };
-  cg_shared s;
-  if (!pack_begin(c, &s, "rows", width)) return s.fn;
-  cg_val used = cg_shared_arg(&s, P_COUNT_USED), apart = cg_shared_arg(&s, P_APART);
-  cg_val rest = cg_rem(c, used, cg_i64(c, width)), whole = cg_sub(c, used, rest);
-  cg_loop l, panel;
-  cg_loop_begin(c, &l, cg_i64(c, 0), cg_shared_arg(&s, P_KC), 1, 0, NULL);
-  cg_val row = cg_gep(c, c->f32, cg_shared_arg(&s, P_SRC), cg_mul(c, l.i, cg_shared_arg(&s, P_STRIDE)));
-  cg_val to = cg_gep(c, c->f32, cg_shared_arg(&s, P_DST), cg_mul(c, l.i, cg_i64(c, width)));
-  cg_val next = cg_gep(c, c->f32, row, cg_mul(c, cg_shared_arg(&s, P_STRIDE), cg_i64(c, AHEAD)));
-  cg_loop_begin(c, &panel, cg_i64(c, 0), whole, width, 1, &to);
-  for (int j = 0; j < width; j += 16) cg_prefetch(c, cg_addr(c, c->f32, cg_gep(c, c->f32, next, panel.i), j));
-  copy_panel_row(c, width, cg_gep(c, c->f32, row, panel.i), panel.carry[0], NULL);
-  to = cg_gep(c, c->f32, panel.carry[0], apart);
-  cg_loop_end(&panel, &to);
-  cg_if f;
-  cg_if_begin(c, &f, cg_icmp(c, LLVMIntSGT, rest, cg_i64(c, 0)));
-  copy_panel_row(c, width, cg_gep(c, c->f32, row, whole), panel.carry[0], rest);
-  cg_if_end(&f);
-  cg_loop_end(&l, NULL);
-  cg_shared_end(&s);
-  return s.fn;
-}
-
-/* src(k, j) at src + j*stride + k: blocks of W x W are transposed in registers. dst has room for kc rounded up to W. */
-static cg_val pack_cols(cg_ctx *c, int width) {
-  cg_shared s;
-  if (!pack_begin(c, &s, "cols", width)) return s.fn;
-  cg_val used = cg_shared_arg(&s, P_COUNT_USED);
-  cg_loop k, j;
-  cg_loop_begin(c, &k, cg_i64(c, 0), cg_shared_arg(&s, P_KC), c->W, 0, NULL);
-  cg_val k_left = cg_sub(c, cg_shared_arg(&s, P_KC), k.i);
-  cg_loop_begin(c, &j, cg_i64(c, 0), cg_i64(c, width), c->W, 0, NULL);
-  cg_val rows[64];
-  for (int i = 0; i < c->W; i++) {
-    cg_val col = cg_add(c, j.i, cg_i64(c, i));
-    cg_val live = cg_icmp(c, LLVMIntSLT, col, used);
-    cg_val src = cg_gep(c, c->f32, cg_shared_arg(&s, P_SRC), cg_add(c, cg_mul(c, col, cg_shared_arg(&s, P_STRIDE)), k.i));
-    rows[i] = cg_load_n(c, src, cg_select(c, live, k_left, cg_i64(c, 0)), cg_vf(c, 0));
-  }
-  cg_transpose(c, rows, c->W);
-  cg_val dst = cg_gep(c, c->f32, cg_shared_arg(&s, P_DST), cg_add(c, cg_mul(c, k.i, cg_i64(c, width)), j.i));
-  for (int i = 0; i < c->W; i++) cg_store(c, rows[i], cg_addr(c, c->f32, dst, (int64_t)i * width), 4);
-  cg_loop_end(&j, NULL);
-  cg_loop_end(&k, NULL);
-  cg_shared_end(&s);
-  return s.fn;
-}
-
-/* The same for an incomplete tile of A, whose width is no multiple of W: element by element, it is one tile of many. */
-static cg_val pack_tail(cg_ctx *c, int width) {
-  cg_shared s;
-  if (!pack_begin(c, &s, "tail", width)) return s.fn;
-  cg_val used = cg_shared_arg(&s, P_COUNT_USED);
-  cg_loop k;
-  cg_loop_begin(c, &k, cg_i64(c, 0), cg_shared_arg(&s, P_KC), 1, 0, NULL);
-  for (int j = 0; j < width; j++) {
-    cg_val live = cg_icmp(c, LLVMIntSLT, cg_i64(c, j), used);
-    cg_val row = cg_select(c, live, cg_mul(c, cg_i64(c, j), cg_shared_arg(&s, P_STRIDE)), cg_i64(c, 0));
-    cg_val x = cg_load(c, c->f32, cg_gep(c, c->f32, cg_shared_arg(&s, P_SRC), cg_add(c, row, k.i)), 4);
-    cg_val dst = cg_gep(c, c->f32, cg_shared_arg(&s, P_DST), cg_add(c, cg_mul(c, k.i, cg_i64(c, width)), cg_i64(c, j)));
-    cg_store(c, cg_select(c, live, x, cg_f32(c, 0)), dst, 4);
-  }
-  cg_loop_end(&k, NULL);
-  cg_shared_end(&s);
-  return s.fn;
-}
-
 /* What the loops over slabs, strips and panels share. */
 typedef struct state {
   cg_f32_chunk at;
@@ -266,23 +215,34 @@ typedef struct state {
   cg_val j0, j1;  /* the slab's columns */
 } state;
 
-/* Packs what must be packed of A for this chunk: strips of [kc][mr]. */
-static void emit_pack_a(state *s) {
+/* Row i of A, at the chunk's beginning. */
+static cg_val a_row(const state *s, cg_val i) {
   cg_ctx *c = s->c;
   const cg_gemm *d = s->d;
-  cg_val a = cg_gep(c, c->f32, d->a, cg_mul(c, s->at.k0, cg_i64(c, d->a_cs)));
-  if (packs_a(d)) {
-    cg_val args[] = {a, cg_i64(c, d->a_cs), s->at.kc, s->at.m, s->pa, cg_i64(c, apart(d, s->t.mr))};
-    cg_shared_call(c, pack_rows(c, s->t.mr), P_COUNT, args);
-    return;
-  }
-  if (!d->m_count && d->M % s->t.mr == 0) return;
-  cg_if f;
-  cg_if_begin(c, &f, cg_icmp(c, LLVMIntSLT, s->whole_m, s->at.m));
-  cg_shared_call(c, pack_tail(c, s->t.mr), P_COUNT,
-                 (cg_val[]){cg_gep(c, c->f32, a, cg_mul(c, s->whole_m, cg_i64(c, d->a_rs))), cg_i64(c, d->a_rs), s->at.kc,
-                            cg_sub(c, s->at.m, s->whole_m), s->pa, cg_i64(c, 0)});
-  cg_if_end(&f);
+  return cg_gep(c, c->f32, d->a, cg_add(c, cg_mul(c, i, cg_i64(c, d->a_rs)), cg_mul(c, s->at.k0, cg_i64(c, d->a_cs))));
+}
+
+/* Packs the group of strips at row i. */
+static void emit_pack_group(state *s, cg_val i) {
+  cg_ctx *c = s->c;
+  const cg_gemm *d = s->d;
+  int group = group_of(s->t);
+  cg_val count = cg_min(c, cg_sub(c, s->at.m, i), cg_i64(c, (int64_t)group * s->t.mr));
+  cg_val args[CG_PACK_COUNT] = {a_row(s, i), cg_i64(c, d->a_cs), s->at.kc, count, s->pa, cg_i64(c, apart(d, s->t.mr))};
+  cg_if whole;
+  cg_if_begin(c, &whole, cg_icmp(c, LLVMIntEQ, count, cg_i64(c, (int64_t)group * s->t.mr)));
+  cg_shared_call(c, cg_f32_pack_group(c, s->t.mr, group), CG_PACK_COUNT, args);
+  cg_if_else(&whole);
+  cg_shared_call(c, cg_f32_pack_rows(c, s->t.mr), CG_PACK_COUNT, args);
+  cg_if_end(&whole);
+}
+
+/* Packs the incomplete last strip of an A that is read in place. */
+static void emit_pack_tail(state *s) {
+  cg_ctx *c = s->c;
+  cg_val args[CG_PACK_COUNT] = {a_row(s, s->whole_m), cg_i64(c, s->d->a_rs), s->at.kc, cg_sub(c, s->at.m, s->whole_m),
+                                s->pa, cg_i64(c, 0)};
+  cg_shared_call(c, cg_f32_pack_tail(c, s->t.mr), CG_PACK_COUNT, args);
 }
 
 void cg_f32_source(const cg_f32_chunk *s, cg_val j, cg_val out, cg_val *src, cg_val *src_rs) {
@@ -296,7 +256,34 @@ void cg_f32_source(const cg_f32_chunk *s, cg_val j, cg_val out, cg_val *src, cg_
   *src_rs = cg_select(c, first, cg_i64(c, 0), *src_rs);
 }
 
-/* The rows of the next strip that the panels ask for, one or (where there are too few) two each: the nth one's. */
+/* A strip: rows [i, i + rows), of the group at row g where A is packed. */
+typedef struct strip {
+  cg_val a, i, rows, g;
+} strip;
+
+/* Panels of a slab, at most. */
+static int64_t panels_of(const state *s) { return ceil_div(least(s->d->N, SLAB), s->t.nr); }
+
+/* Lines that a micro kernel asks for every LINE steps, where `calls` of them are to ask for `width` floats a step. */
+static int lines_at_once(int64_t width, int64_t calls) {
+  enum { MOST = 4 };
+  int64_t n = ceil_div(LINE * ceil_div(width, LINE), calls);
+  return (int)least(n, MOST);
+}
+
+static micro micro_of(const state *s, bool packed) {
+  enum { AT_ONCE = 12 }; /* of the 10 to 16 reads that a core has on the way */
+  const cg_gemm *d = s->d;
+  shape t = s->t;
+  micro m = {.t = t, .a_rs = packed ? 1 : d->a_rs, .a_cs = packed ? t.mr : 1};
+  if (tile_lines(t) > AT_ONCE) m.next = (int)ceil_div(tile_lines(t), chunk_of(d) / LINE);
+  if (packed && !packs_a(d)) return m;
+  m.ahead = packed ? lines_at_once((int64_t)group_of(t) * t.mr, group_of(t) * panels_of(s)) : 1;
+  m.ahead2 = packed ? lines_at_once(t.nr, ceil_div(d->M, t.mr)) : 1;
+  return m;
+}
+
+/* The rows of the next strip, in place, that the panels ask for, one or (where there are too few) two each: the nth one's. */
 static void rows_ahead(const state *s, cg_val a, cg_val nth, cg_val *args) {
   cg_ctx *c = s->c;
   int64_t rs = s->d->a_rs, mr = s->t.mr;
@@ -305,46 +292,101 @@ static void rows_ahead(const state *s, cg_val a, cg_val nth, cg_val *args) {
   args[U_AHEAD2] = s->d->N / s->t.nr < mr ? cg_addr(c, c->f32, row, (mr + mr / 2) * rs) : args[U_AHEAD];
 }
 
-/* `rows` rows from i on, by all panels of the slab. */
-static void emit_strip(state *s, const micro *m, cg_val a, cg_val i, cg_val rows) {
+/* Of a block at p, a chunk of rows `stride` apart and `width` floats wide, the lines that the nth of its calls asks for. */
+static cg_val lines_ahead(const state *s, cg_val p, int64_t stride, int64_t width, cg_val nth, int at_once) {
+  cg_ctx *c = s->c;
+  cg_val across = cg_i64(c, ceil_div(width, LINE)), chunk = cg_i64(c, chunk_of(s->d));
+  cg_val row = cg_mul(c, cg_div(c, nth, across), cg_i64(c, at_once * (chunk_of(s->d) / LINE)));
+  cg_val at = cg_gep(c, c->f32, p, cg_mul(c, cg_rem(c, row, chunk), cg_i64(c, stride)));
+  return cg_gep(c, c->f32, at, cg_mul(c, cg_rem(c, nth, across), cg_i64(c, LINE)));
+}
+
+/* Where A is packed: the next group's rows of A, and the panel's columns of B in the next chunk, to be in L2 when they are
+ * packed. */
+static void packing_ahead(const state *s, const micro *m, const strip *at, cg_val j, cg_val nth, cg_val *args) {
+  cg_ctx *c = s->c;
+  const cg_gemm *d = s->d;
+  int64_t width = (int64_t)group_of(s->t) * s->t.mr;
+  cg_val ends = cg_icmp(c, LLVMIntSLE, s->at.after, cg_i64(c, 0)), zero = cg_i64(c, 0), mr = cg_i64(c, s->t.mr);
+  cg_val group = cg_add(c, at->g, cg_i64(c, width)), last = cg_icmp(c, LLVMIntSGE, group, s->at.m);
+  cg_val a = a_row(s, cg_select(c, last, zero, group)), b = cg_add(c, j, cg_mul(c, s->at.k0, cg_i64(c, d->b_rs)));
+  a = cg_gep(c, c->f32, a, cg_select(c, last, cg_mul(c, s->at.kc, cg_i64(c, d->a_cs)), zero));
+  b = cg_gep(c, c->f32, d->b, cg_add(c, b, cg_mul(c, s->at.kc, cg_i64(c, d->b_rs))));
+  cg_val nth_a = cg_add(c, nth, cg_mul(c, cg_div(c, cg_sub(c, at->i, at->g), mr), cg_i64(c, panels_of(s))));
+  cg_val no_a = LLVMBuildAnd(c->b, ends, last, "");
+  bool rows = d->b_cs == 1;
+  args[U_AHEAD] = cg_select(c, no_a, at->a, lines_ahead(s, a, d->a_cs, width, nth_a, m->ahead));
+  args[U_AHEAD_STEP] = cg_select(c, no_a, zero, cg_i64(c, d->a_cs));
+  b = lines_ahead(s, b, d->b_rs, s->t.nr, cg_div(c, at->i, mr), m->ahead2);
+  args[U_AHEAD2] = rows ? cg_select(c, ends, at->a, b) : at->a;
+  args[U_AHEAD2_STEP] = rows ? cg_select(c, ends, zero, cg_i64(c, d->b_rs)) : zero;
+}
+
+/* The tile of C after that at (i, j): where there is none, the same. */
+static cg_val next_tile(const state *s, cg_val i, cg_val j) {
+  cg_ctx *c = s->c;
+  const cg_gemm *d = s->d;
+  cg_val right = cg_add(c, j, cg_i64(c, s->t.nr)), below = cg_add(c, i, cg_i64(c, s->t.mr));
+  cg_val ends = cg_icmp(c, LLVMIntSGE, right, s->j1);
+  i = cg_select(c, LLVMBuildAnd(c->b, ends, cg_icmp(c, LLVMIntSLT, below, s->at.m), ""), below, i);
+  return cg_gep(c, c->f32, d->out, cg_add(c, cg_mul(c, i, cg_i64(c, d->c_rs)), cg_select(c, ends, s->j0, right)));
+}
+
+/* A strip by all panels of the slab. */
+static void emit_strip(state *s, const micro *m, const strip *at) {
   cg_ctx *c = s->c;
   const cg_gemm *d = s->d;
   cg_loop panel;
   cg_loop_begin(c, &panel, s->j0, s->j1, s->t.nr, 0, NULL);
-  cg_val j = panel.i, cols = cg_min(c, cg_sub(c, s->j1, j), cg_i64(c, s->t.nr)), src, src_rs;
-  cg_val out = cg_gep(c, c->f32, d->out, cg_add(c, cg_mul(c, i, cg_i64(c, d->c_rs)), j));
+  cg_val j = panel.i, cols = cg_min(c, cg_sub(c, s->j1, j), cg_i64(c, s->t.nr)), src, src_rs, zero = cg_i64(c, 0);
+  cg_val out = cg_gep(c, c->f32, d->out, cg_add(c, cg_mul(c, at->i, cg_i64(c, d->c_rs)), j));
   cg_val nth = cg_div(c, cg_sub(c, j, s->j0), cg_i64(c, s->t.nr));
   cg_val b = cg_gep(c, c->f32, s->pb, cg_mul(c, nth, cg_i64(c, apart(d, s->t.nr))));
   cg_f32_source(&s->at, j, out, &src, &src_rs);
-  cg_val args[U_COUNT] = {s->at.kc, a, b, out, cg_i64(c, d->c_rs), src, src_rs, cg_f32(c, d->alpha), rows, cols, a, a};
-  if (m->a_cs == 1) rows_ahead(s, a, nth, args);
+  cg_val args[U_COUNT] = {s->at.kc, at->a, b, out, cg_i64(c, d->c_rs), src, src_rs, cg_f32(c, d->alpha), at->rows, cols,
+                          next_tile(s, at->i, j), at->a, zero, at->a, zero};
+  if (m->a_cs == 1)
+    rows_ahead(s, at->a, nth, args);
+  else if (packs_a(d))
+    packing_ahead(s, m, at, j, nth, args);
   cg_shared_call(c, micro_kernel(c, m), U_COUNT, args);
   cg_loop_end(&panel, NULL);
 }
 
+/* All strips of an A that is packed, a group at a time: that is soon enough where its rows are in L2, and leaves it to B. */
+static void emit_groups(state *s) {
+  cg_ctx *c = s->c;
+  int64_t mr = s->t.mr;
+  micro m = micro_of(s, true);
+  cg_loop g, i;
+  cg_loop_begin(c, &g, cg_i64(c, 0), s->at.m, group_of(s->t) * mr, 0, NULL);
+  emit_pack_group(s, g.i);
+  cg_val end = cg_min(c, s->at.m, cg_add(c, g.i, cg_i64(c, group_of(s->t) * mr)));
+  cg_loop_begin(c, &i, g.i, end, mr, 0, NULL);
+  cg_val nth = cg_div(c, cg_sub(c, i.i, g.i), cg_i64(c, mr));
+  strip at = {.i = i.i, .g = g.i, .rows = cg_min(c, cg_sub(c, s->at.m, i.i), cg_i64(c, mr))};
+  at.a = cg_gep(c, c->f32, s->pa, cg_mul(c, nth, cg_i64(c, apart(s->d, mr))));
+  emit_strip(s, &m, &at);
+  cg_loop_end(&i, NULL);
+  cg_loop_end(&g, NULL);
+}
+
+/* All strips of an A that is read in place, but for an incomplete last one. */
 static void emit_strips(state *s) {
   cg_ctx *c = s->c;
   const cg_gemm *d = s->d;
   int64_t mr = s->t.mr;
-  micro packed = {.t = s->t, .a_rs = 1, .a_cs = mr}, in_place = {.t = s->t, .a_rs = d->a_rs, .a_cs = 1};
-  cg_loop i;
-  if (packs_a(d)) {
-    cg_loop_begin(c, &i, cg_i64(c, 0), s->at.m, mr, 0, NULL);
-    cg_val a = cg_gep(c, c->f32, s->pa, cg_mul(c, cg_div(c, i.i, cg_i64(c, mr)), cg_i64(c, apart(d, mr))));
-    emit_strip(s, &packed, a, i.i, cg_min(c, cg_sub(c, s->at.m, i.i), cg_i64(c, mr)));
-    cg_loop_end(&i, NULL);
-    return;
-  }
+  micro in_place = micro_of(s, false), packed = micro_of(s, true);
   if (d->M >= mr) {
+    cg_loop i;
     cg_loop_begin(c, &i, cg_i64(c, 0), s->whole_m, mr, 0, NULL);
-    cg_val a = cg_gep(c, c->f32, d->a, cg_add(c, cg_mul(c, i.i, cg_i64(c, d->a_rs)), s->at.k0));
-    emit_strip(s, &in_place, a, i.i, cg_i64(c, mr));
+    emit_strip(s, &in_place, &(strip){.a = a_row(s, i.i), .i = i.i, .rows = cg_i64(c, mr)});
     cg_loop_end(&i, NULL);
   }
   if (!d->m_count && d->M % mr == 0) return;
   cg_if f;
   cg_if_begin(c, &f, cg_icmp(c, LLVMIntSLT, s->whole_m, s->at.m));
-  emit_strip(s, &packed, s->pa, s->whole_m, cg_sub(c, s->at.m, s->whole_m));
+  emit_strip(s, &packed, &(strip){.a = s->pa, .i = s->whole_m, .rows = cg_sub(c, s->at.m, s->whole_m)});
   cg_if_end(&f);
 }
 
@@ -354,14 +396,14 @@ static void pack_panels(cg_ctx *c, const cg_gemm *d, cg_val k0, cg_val kc, cg_va
   cg_val from = cg_gep(c, c->f32, d->b, cg_mul(c, k0, cg_i64(c, d->b_rs))), step = cg_i64(c, apart(d, t.nr));
   if (d->b_cs == 1) {
     cg_val args[] = {cg_gep(c, c->f32, from, j0), cg_i64(c, d->b_rs), kc, cg_sub(c, j1, j0), to, step};
-    cg_shared_call(c, pack_rows(c, t.nr), P_COUNT, args);
+    cg_shared_call(c, cg_f32_pack_rows(c, t.nr), CG_PACK_COUNT, args);
     return;
   }
   cg_loop j;
   cg_loop_begin(c, &j, j0, j1, t.nr, 1, &to);
   cg_val cols = cg_min(c, cg_sub(c, j1, j.i), cg_i64(c, t.nr));
   cg_val args[] = {cg_gep(c, c->f32, from, cg_mul(c, j.i, cg_i64(c, d->b_cs))), cg_i64(c, d->b_cs), kc, cols, j.carry[0], step};
-  cg_shared_call(c, pack_cols(c, t.nr), P_COUNT, args);
+  cg_shared_call(c, cg_f32_pack_cols(c, t.nr), CG_PACK_COUNT, args);
   cg_val next = cg_gep(c, c->f32, j.carry[0], step);
   cg_loop_end(&j, &next);
 }
@@ -403,14 +445,22 @@ void cg_f32_by_vectors(const cg_f32_chunk *at) {
   state s = {.at = *at, .c = c, .d = d, .t = tile_shape(c, d)};
   s.pa = cg_addr(c, c->i8, at->scratch, (int64_t)b_bytes(d));
   s.whole_m = cg_sub(c, at->m, LLVMBuildSRem(c->b, at->m, cg_i64(c, s.t.mr), ""));
-  emit_pack_a(&s);
+  if (!packs_a(d) && (d->m_count || d->M % s.t.mr != 0)) {
+    cg_if f;
+    cg_if_begin(c, &f, cg_icmp(c, LLVMIntSLT, s.whole_m, at->m));
+    emit_pack_tail(&s);
+    cg_if_end(&f);
+  }
   cg_loop slab;
   cg_loop_begin(c, &slab, cg_i64(c, 0), at->n, SLAB, 0, NULL);
   s.j0 = slab.i;
   s.j1 = cg_min(c, at->n, cg_add(c, slab.i, cg_i64(c, SLAB)));
   s.pb = d->packed_b ? packed_at(c, d, at->k0, s.j0) : at->scratch;
   if (!d->packed_b) pack_panels(c, d, at->k0, at->kc, s.j0, s.j1, s.pb);
-  emit_strips(&s);
+  if (packs_a(d))
+    emit_groups(&s);
+  else
+    emit_strips(&s);
   cg_loop_end(&slab, NULL);
 }
 
@@ -432,6 +482,7 @@ uint64_t cg_gemm_f32(cg_kernel *k, const cg_gemm *d, uint64_t scratch_at) {
   cg_loop_begin(c, &chunk, cg_i64(c, 0), K, length, 0, NULL);
   at.k0 = chunk.i;
   at.kc = cg_min(c, cg_sub(c, K, at.k0), cg_i64(c, length));
+  at.after = cg_sub(c, cg_sub(c, K, at.k0), at.kc);
   if (tiles)
     cg_f32_by_tiles(&at);
   else

@@ -10,6 +10,7 @@ typedef struct cg_f32_chunk {
   cg_val scratch;
   cg_val m, n;   /* rows, columns */
   cg_val k0, kc; /* where the chunk begins, how long it is */
+  cg_val after;  /* what of the reduction comes after it */
 } cg_f32_chunk;
 
 /* B that several tasks multiply by is packed once, by a launch before theirs, where A's rows are contiguous: columns [j0, j1)
@@ -29,6 +30,15 @@ void cg_f32_launch_pack(cg_node *x, const cg_gemm *d, uint64_t offset);
 int64_t cg_f32_chunk_length(int64_t K);
 /* What C's tile at row i, column j is added to: C itself, or before the first chunk the bias (rows 0 apart) or zeros. */
 void cg_f32_source(const cg_f32_chunk *s, cg_val j, cg_val out, cg_val *src, cg_val *src_rs);
+
+/* Packing: void pack(src, stride, kc, count, dst, apart) writes dst[(j / width) * apart + k * width + j % width] for k <
+ * kc, j < count, and zeros up to the next multiple of width. */
+enum { CG_PACK_SRC, CG_PACK_STRIDE, CG_PACK_KC, CG_PACK_COUNT_USED, CG_PACK_DST, CG_PACK_APART, CG_PACK_COUNT };
+cg_val cg_f32_pack_rows(cg_ctx *c, int width); /* src(k, j) at src + k*stride + j */
+cg_val cg_f32_pack_group(cg_ctx *c, int width, int strips); /* the same of `strips` whole strips, whatever count */
+/* src(k, j) at src + j*stride + k, count <= width; dst has room for kc rounded up to W. */
+cg_val cg_f32_pack_cols(cg_ctx *c, int width);
+cg_val cg_f32_pack_tail(cg_ctx *c, int width); /* the same for any width */
 
 /* Whether the target has tiles for float32 products and this one gains by them. */
 bool cg_f32_on_tiles(const cg_ctx *c, const cg_gemm *d);
