@@ -71,6 +71,9 @@ bool tt_shape_mx_gemm(tt_shape_ctx *c) {
     return tt_shape_fail(c, "it reduces over %lld elements, but sums of INT4 products are exact to %d",
                          (long long)a->dim[1], TT_INT4_MAX_K);
   if (a->dim[1] != b->dim[1]) return tt_shape_mismatch(c, 1, "[*,%lld]", (long long)a->dim[1]);
+  if (a->dim[0] == 0 || a->dim[1] == 0 || b->dim[0] == 0)
+    return tt_shape_fail(c, "a product of %lld by %lld rows of %lld elements, expected at least 1 of each",
+                         (long long)a->dim[0], (long long)b->dim[0], (long long)a->dim[1]);
   if (c->n_in == 3) TT_TRY(tt_shape_f32_dims(c, 2, 1, b->dim));
   c->out[0] = tt_type_make(TT_F32, 2, (int64_t[]){a->dim[0], b->dim[0]});
   return true;
