@@ -94,39 +94,38 @@ static bool by_level(cg_target *t, tt_arena *arena, const char *s) {
   return false;
 }
 
-/* Whether the list has the name of n bytes, on or off. */
-static bool names_feature(const char *features, const char *name, size_t n) {
-  for (const char *p = features; *p; p += strcspn(p, ","), p += *p == ',')
-    if (strcspn(p + 1, ",") == n && strncmp(p + 1, name, n) == 0) return true;
+static bool is_known(const cg_family *family, const char *name, size_t n) {
+  for (const char *const *k = family->known; *k; k++)
+    if (strlen(*k) == n && strncmp(*k, name, n) == 0) return true;
   return false;
 }
 
-/* Whether the n bytes at p are a sign and the name of a feature; `known` NULL: any name may be. */
-static bool feature_ok(const cg_target *t, const char *p, size_t n, const char *known, tt_diag *diag) {
-  if (n < 2 || (*p != '+' && *p != '-'))
+/* Whether the n bytes at p are a sign and the name of a feature. */
+static bool feature_ok(const cg_target *t, const char *p, size_t n, tt_diag *diag) {
+  if (n < 2 || (*p != '+' && *p != '-')) {
     tt_error(diag, (tt_loc){0}, "target '%s': '%.*s' is no feature; write +NAME or ,-NAME", t->name, (int)n, p);
-  else if (known && !names_feature(known, p + 1, n - 1))
-    tt_error(diag, (tt_loc){0}, "target '%s': %s has no feature '%.*s'; write LLVM's name of it (as are %s)", t->name,
-             t->family->arch, (int)(n - 1), p + 1, t->family->examples);
-  else
-    return true;
+    return false;
+  }
+  if (is_known(t->family, p + 1, n - 1)) return true;
+  tt_strbuf names = {0};
+  for (const char *const *k = t->family->known; *k; k++) tt_strbuf_printf(&names, "%s%s", names.count ? ", " : "", *k);
+  tt_error(diag, (tt_loc){0}, "target '%s': '%.*s' is no feature that a trainer can ask an %s CPU for; those are %s", t->name,
+           (int)(n - 1), p + 1, t->family->arch, names.data);
+  tt_strbuf_free(&names);
   return false;
 }
 
-/* Features that the user wrote: LLVM would take an unknown one and say nothing that stops us. */
+/* Features that the user wrote: LLVM would take an unknown one and say nothing that stops us, and one that the runtime does not
+ * know would not be missed before it is used. */
 static bool features_ok(const cg_target *t, tt_diag *diag) {
   const char *colon = strchr(t->name, ':');
-  if (!colon) return true;
-  char *known = t->family->host && t->family->examples ? LLVMGetHostCPUFeatures() : NULL;
-  bool ok = true;
-  for (const char *p = colon + 1 + strcspn(colon + 1, "+-,"); *p && ok;) {
+  for (const char *p = colon ? colon + 1 + strcspn(colon + 1, "+-,") : ""; *p;) {
     p += *p == ',';
     size_t n = feature_length(p);
-    ok = feature_ok(t, p, n, known, diag);
+    if (!feature_ok(t, p, n, diag)) return false;
     p += n;
   }
-  LLVMDisposeMessage(known);
-  return ok;
+  return true;
 }
 
 static bool find(cg_target *t, const char *spec, tt_arena *arena) {

@@ -87,11 +87,20 @@ static const cg_level levels[] = {
     {"v8", "generic", "+v8a,+fp-armv8,+neon", "any 64-bit Arm: dot products by smull"},
     {0}};
 
+static const char *const known[] = {
+#define TRT_X86_FEATURE(name, leaf, subleaf, word, bit, state)
+#define TRT_AARCH64_FEATURE(name, caps, caps2) name,
+#include "runtime/include/trt_features.def"
+#undef TRT_X86_FEATURE
+#undef TRT_AARCH64_FEATURE
+    NULL};
+
 const cg_family cg_family_aarch64 = {.arch = "aarch64",
                                      .triple = "aarch64-unknown-linux-gnu",
                                      .gcc = "aarch64-linux-gnu",
                                      .needs = "NEON",
                                      .levels = levels,
+                                     .known = known,
                                      .fill = fill,
                                      .init = init,
 #if defined(__aarch64__)

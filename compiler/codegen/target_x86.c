@@ -144,6 +144,14 @@ static const cg_level levels[] = {{"v3", "x86-64-v3", V3, "x86-64-v3: AVX2 and F
                                   {"v4", "x86-64-v4", V4, "x86-64-v4 with VNNI: AVX-512, dot products by vpdpbusd"},
                                   {0}};
 
+static const char *const known[] = {
+#define TRT_X86_FEATURE(name, leaf, subleaf, word, bit, state) name,
+#define TRT_AARCH64_FEATURE(name, caps, caps2)
+#include "runtime/include/trt_features.def"
+#undef TRT_X86_FEATURE
+#undef TRT_AARCH64_FEATURE
+    NULL};
+
 const cg_family cg_family_x86 = {.arch = "x86_64",
                                  .triple = "x86_64-pc-linux-gnu",
                                  .gcc = "x86_64-linux-gnu",
@@ -153,7 +161,7 @@ const cg_family cg_family_x86 = {.arch = "x86_64",
                                  .fill = fill,
                                  .init = init,
                                  .refused = refused,
-                                 .examples = "avxvnni, avx512bf16, amx-int8",
+                                 .known = known,
 #if defined(__x86_64__)
                                  .host = true
 #endif

@@ -19,7 +19,7 @@ typedef struct cg_family {
   const char *(*refused)(void); /* "-feature,..." that this machine has and its system does not let us use, or "" */
   const char *unasked;    /* "-feature,..." that a host's list is without unless the user names it; NULL: none */
   bool host;              /* this compiler runs on it */
-  const char *examples;   /* names of features, where LLVM's list of a host's has those that are off, too: it is all there are */
+  const char *const *known; /* features that a user may name, those of trt_features.def; ended by NULL */
 } cg_family;
 extern const cg_family cg_family_x86, cg_family_aarch64;
 

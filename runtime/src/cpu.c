@@ -1,5 +1,5 @@
 /* A CPU that lacks an instruction stops the program in the middle of a kernel, with no word on why; asking it first costs
- * nothing. What it is asked for comes from the compiler; here stands only how each feature is asked for. The runtime itself is
+ * nothing. What it is asked for comes from the compiler; trt_features.def has how. The runtime itself is
  * compiled for the least CPU of its kind, so that it gets as far as this. */
 #include "cpu.h"
 #include "threads.h"
@@ -19,50 +19,11 @@ typedef struct feature {
   uint64_t state;
 } feature;
 static const feature features[] = {
-    {"sse3", 1, 0, ECX, 0, NO_STATE},
-    {"ssse3", 1, 0, ECX, 9, NO_STATE},
-    {"sse4.1", 1, 0, ECX, 19, NO_STATE},
-    {"sse4.2", 1, 0, ECX, 20, NO_STATE},
-    {"movbe", 1, 0, ECX, 22, NO_STATE},
-    {"popcnt", 1, 0, ECX, 23, NO_STATE},
-    {"cx16", 1, 0, ECX, 13, NO_STATE},
-    {"sahf", 0x80000001, 0, ECX, 0, NO_STATE},
-    {"lzcnt", 0x80000001, 0, ECX, 5, NO_STATE},
-    {"sse4a", 0x80000001, 0, ECX, 6, NO_STATE},
-    {"xop", 0x80000001, 0, ECX, 11, AVX},
-    {"fma4", 0x80000001, 0, ECX, 16, AVX},
-    {"tbm", 0x80000001, 0, ECX, 21, NO_STATE},
-    {"bmi", 7, 0, EBX, 3, NO_STATE},
-    {"bmi2", 7, 0, EBX, 8, NO_STATE},
-    {"gfni", 7, 0, ECX, 8, NO_STATE},
-    {"avx", 1, 0, ECX, 28, AVX},
-    {"f16c", 1, 0, ECX, 29, AVX},
-    {"fma", 1, 0, ECX, 12, AVX},
-    {"avx2", 7, 0, EBX, 5, AVX},
-    {"avxvnni", 7, 1, EAX, 4, AVX},
-    {"avxifma", 7, 1, EAX, 23, AVX},
-    {"avxvnniint8", 7, 1, EDX, 4, AVX},
-    {"avxneconvert", 7, 1, EDX, 5, AVX},
-    {"avxvnniint16", 7, 1, EDX, 10, AVX},
-    {"avx512f", 7, 0, EBX, 16, AVX512},
-    {"avx512dq", 7, 0, EBX, 17, AVX512},
-    {"avx512ifma", 7, 0, EBX, 21, AVX512},
-    {"avx512cd", 7, 0, EBX, 28, AVX512},
-    {"avx512bw", 7, 0, EBX, 30, AVX512},
-    {"avx512vl", 7, 0, EBX, 31, AVX512},
-    {"avx512vbmi", 7, 0, ECX, 1, AVX512},
-    {"avx512vbmi2", 7, 0, ECX, 6, AVX512},
-    {"avx512vnni", 7, 0, ECX, 11, AVX512},
-    {"avx512bitalg", 7, 0, ECX, 12, AVX512},
-    {"avx512vpopcntdq", 7, 0, ECX, 14, AVX512},
-    {"avx512vp2intersect", 7, 0, EDX, 8, AVX512},
-    {"avx512fp16", 7, 0, EDX, 23, AVX512},
-    {"avx512bf16", 7, 1, EAX, 5, AVX512},
-    {"amx-bf16", 7, 0, EDX, 22, TILES},
-    {"amx-tile", 7, 0, EDX, 24, TILES},
-    {"amx-int8", 7, 0, EDX, 25, TILES},
-    {"amx-fp16", 7, 1, EAX, 21, TILES},
-    {"amx-complex", 7, 1, EDX, 8, TILES},
+#define TRT_X86_FEATURE(name, leaf, subleaf, word, bit, state) {name, leaf, subleaf, word, bit, state},
+#define TRT_AARCH64_FEATURE(name, caps, caps2)
+#include "runtime/include/trt_features.def"
+#undef TRT_X86_FEATURE
+#undef TRT_AARCH64_FEATURE
 };
 
 static uint64_t enabled_state(void) {
@@ -90,13 +51,11 @@ typedef struct feature {
   unsigned long caps, caps2;
 } feature;
 static const feature features[] = {
-    {"fp-armv8", 1 << 0, 0},     {"neon", 1 << 1, 0},     {"aes", 1 << 3, 0},
-    {"crc", 1 << 7, 0},          {"lse", LSE, 0},         {"v8.1a", LSE | RDM, 0},
-    {"v8.2a", LSE | RDM, 0},     {"v8.3a", LSE | RDM | 1 << 14, 0}, {"v8.4a", LSE | RDM | 1 << 14 | 1 << 20, 0},
-    {"rdm", RDM, 0},             {"fullfp16", 1 << 9 | 1 << 10, 0}, {"jsconv", 1 << 13, 0},
-    {"complxnum", 1 << 14, 0},   {"rcpc", 1 << 15, 0},    {"dotprod", 1 << 20, 0},
-    {"sve", 1 << 22, 0},         {"fp16fml", 1 << 23, 0}, {"sve2", 0, 1 << 1},
-    {"i8mm", 0, 1 << 13},        {"bf16", 0, 1 << 14},
+#define TRT_X86_FEATURE(name, leaf, subleaf, word, bit, state)
+#define TRT_AARCH64_FEATURE(name, caps, caps2) {name, caps, caps2},
+#include "runtime/include/trt_features.def"
+#undef TRT_X86_FEATURE
+#undef TRT_AARCH64_FEATURE
 };
 
 static bool has(const feature *f) {

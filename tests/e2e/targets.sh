@@ -19,9 +19,15 @@ expect 1 "$tetrac" compile "$work/m.onnx" --target cpu:v3+ -o "$work/t"
 says "is no feature; write +NAME"
 expect 1 "$tetrac" compile "$work/m.onnx" --target cpu:v3,-fma,nosuch -o "$work/t"
 says "'nosuch' is no feature"
+# On any machine, for any other; also a true one that a trainer could not ask for at its start.
+for t in x86_64:v3+avxvnnix x86_64:+x aarch64:v8+dotprd aarch64:dotprod,-dotprd aarch64:+sme aarch64:+avx2; do
+  expect 1 "$tetrac" compile "$work/m.onnx" --batch 4 --target $t --emit obj -o "$work/t"
+  says "is no feature that a trainer can ask an ${t%%:*} CPU for; those are"
+done
+says "dotprod, sve, fp16fml"
+"$tetrac" compile "$work/m.onnx" --batch 4 --quiet --target aarch64:v8+dotprod --emit asm -o "$work/sdot.s"
+grep -q sdot "$work/sdot.s" || { echo "FAIL: aarch64:v8+dotprod has no sdot"; exit 1; }
 if [ "$(uname -m)" = x86_64 ]; then
-  expect 1 "$tetrac" compile "$work/m.onnx" --target cpu:v3+avxvnnix -o "$work/t"
-  says "x86_64 has no feature 'avxvnnix'"
   "$tetrac" compile "$work/m.onnx" --batch 4 --quiet --target cpu:v4+amx-tile+amx-int8 --emit asm -o "$work/amx.s"
   grep -q tdpbusd "$work/amx.s" || { echo "FAIL: amx-tile and amx-int8 give no tdpbusd"; exit 1; }
 fi
