@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -39,7 +40,8 @@ void tt_strbuf_free(tt_strbuf *sb) {
   *sb = (tt_strbuf){0};
 }
 
-char *tt_read_small_file(tt_arena *arena, const char *path, size_t most, size_t *bytes) {
+/* `most`, and for what may have no end. */
+static char *read_at_most(tt_arena *arena, const char *path, size_t most, size_t most_special, size_t *bytes) {
   FILE *f = fopen(path, "rb");
   if (!f) return NULL;
   struct stat st;
@@ -58,9 +60,9 @@ char *tt_read_small_file(tt_arena *arena, const char *path, size_t most, size_t 
   } else {
     tt_strbuf sb = {0};
     char chunk[4096];
-    for (size_t k; sb.count <= most && (k = fread(chunk, 1, sizeof chunk, f)) > 0;) tt_strbuf_append(&sb, chunk, k);
+    for (size_t k; sb.count <= most_special && (k = fread(chunk, 1, sizeof chunk, f)) > 0;) tt_strbuf_append(&sb, chunk, k);
     n = sb.count;
-    if (n <= most) text = tt_arena_strn(arena, sb.data ? sb.data : "", n);
+    if (n <= most_special) text = tt_arena_strn(arena, sb.data ? sb.data : "", n);
     tt_strbuf_free(&sb);
   }
   int failed = ferror(f);
@@ -73,8 +75,12 @@ char *tt_read_small_file(tt_arena *arena, const char *path, size_t most, size_t 
   return text;
 }
 
+char *tt_read_small_file(tt_arena *arena, const char *path, size_t most, size_t *bytes) {
+  return read_at_most(arena, path, most, most, bytes);
+}
+
 char *tt_read_file(tt_arena *arena, const char *path, size_t *bytes) {
-  return tt_read_small_file(arena, path, (size_t)1 << 31, bytes);
+  return read_at_most(arena, path, SIZE_MAX, (size_t)1 << 31, bytes);
 }
 
 static bool write_all(int fd, const char *p, size_t n) {

@@ -14,8 +14,8 @@ void tt_strbuf_printf(tt_strbuf *sb, const char *fmt, ...) __attribute__((format
 void tt_strbuf_append(tt_strbuf *sb, const char *bytes, size_t n);
 void tt_strbuf_free(tt_strbuf *sb);
 
-/* Reads a whole file into arena memory with a NUL behind it; NULL on failure with errno set. What has no end (a device) is
- * EFBIG: beyond 2 GiB, or beyond `most` bytes. */
+/* Reads a whole file into arena memory with a NUL behind it; NULL on failure with errno set. More than `most` bytes are EFBIG,
+ * and without that more than 2 GiB of what may have no end: a device, a pipe. */
 char *tt_read_file(tt_arena *arena, const char *path, size_t *bytes);
 char *tt_read_small_file(tt_arena *arena, const char *path, size_t most, size_t *bytes);
 /* Writes atomically: a temporary beside `path`, synced, renamed over it. False with errno set; nothing is left behind.
