@@ -9,9 +9,6 @@ tt_shape_rule *const tt_shape_table[TT_OP_COUNT] = {
 #undef TT_OP
 };
 
-/* Far beyond any tensor of a model, far below where byte counts of eight-byte elements overflow. */
-static const int64_t max_elements = (int64_t)1 << 44;
-
 bool tt_shape_fail(tt_shape_ctx *c, const char *fmt, ...) {
   char text[1024];
   va_list ap;
@@ -116,7 +113,7 @@ bool tt_shape_axis(tt_shape_ctx *c, int rank, int64_t *axis) {
 static bool size_fits(const tt_type *t) {
   int64_t count = 1;
   for (int d = 0; d < t->rank; d++) {
-    if (t->dim[d] > max_elements / count) return false;
+    if (t->dim[d] > TT_MAX_ELEMENTS / count) return false;
     if (t->dim[d] > 0) count *= t->dim[d];
   }
   return true;
@@ -125,7 +122,7 @@ static bool size_fits(const tt_type *t) {
 bool tt_shape_from_attr(tt_shape_ctx *c, const tt_attr *a, uint8_t dtype, tt_type *out) {
   for (int d = 0; d < a->as.ints.n; d++) {
     int64_t dim = a->as.ints.v[d];
-    if (dim < 0 || dim > max_elements)
+    if (dim < 0 || dim > TT_MAX_ELEMENTS)
       return tt_shape_fail(c, "attribute '%s' has dimension %lld at %d, expected a known size", tt_attrs[a->id].name,
                            (long long)dim, d);
   }

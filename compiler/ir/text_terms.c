@@ -8,7 +8,6 @@
 #include "compiler/ir/text_terms.h"
 #include "compiler/support/strbuf.h"
 
-static const int64_t max_elements = (int64_t)1 << 44;    /* as the shape rules have it */
 static const size_t max_implied_bytes = (size_t)1 << 30; /* data that the text asks for without holding it */
 enum { MAX_INTS = 64 };
 
@@ -125,7 +124,7 @@ bool tt_parse_type(tt_parser *p, tt_type *type) {
   TT_TRY(parse_dtype(p, &dtype, &format) && parse_ints(p, dim, TT_MAX_RANK, &rank));
   for (int d = 0; d < rank; d++) {
     if (dim[d] < 0) return tt_parse_fail(p, "dimension %lld of a type is negative", (long long)dim[d]);
-    if (dim[d] > max_elements / count) return tt_parse_fail(p, "a type of too many elements");
+    if (dim[d] > TT_MAX_ELEMENTS / count) return tt_parse_fail(p, "a type of too many elements");
     if (dim[d] > 0) count *= dim[d];
   }
   if (dtype == TT_MX && rank != 2) return tt_parse_fail(p, "a matrix of 4-bit numbers has %d dimensions, expected 2", rank);

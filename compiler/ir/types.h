@@ -6,6 +6,8 @@
 #include <stdint.h>
 
 enum { TT_MAX_RANK = 8, TT_MX_BLOCK = 32 };
+/* Far beyond any tensor of a model, far below where byte counts of eight-byte elements overflow. */
+#define TT_MAX_ELEMENTS ((int64_t)1 << 44)
 
 /* TT_MX is a matrix [rows, K] of packed 4-bit elements in blocks of 32 along K, each with an E8M0 scale (OCP MX v1.0); or,
  * in the format TT_INT4, with one float32 scale for all of it (NUMERICS 9).

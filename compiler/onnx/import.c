@@ -167,6 +167,20 @@ bool tt_onnx_has_open_batch(const tt_onnx_model *model) {
   return s && s->n_dim && s->dim[0]->value_case != ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
 }
 
+/* Whether a tensor may have so many elements: a batch is the user's to choose, so that any number may come. */
+static bool input_fits(importer *im, const char *name, int rank, const int64_t *dim) {
+  int64_t count = 1;
+  bool fits = true;
+  for (int i = 0; i < rank && fits; i++) {
+    fits = dim[i] <= TT_MAX_ELEMENTS / count;
+    if (fits) count *= dim[i];
+  }
+  if (!fits)
+    tt_error(im->diag, (tt_loc){.file = im->model->path}, "input '%s' has too many elements with a batch of %lld: at most 2^44",
+             name, (long long)dim[0]);
+  return fits;
+}
+
 static bool import_input(importer *im, const Onnx__ValueInfoProto *v) {
   tt_loc loc = {.file = im->model->path};
   const Onnx__TypeProto *t = v->type;
@@ -183,13 +197,10 @@ static bool import_input(importer *im, const Onnx__ValueInfoProto *v) {
     return tt_error(im->diag, loc, "input '%s' has %zu dimensions, at most %d are supported", v->name, s->n_dim,
                     TT_MAX_RANK),
            false;
-  int64_t dim[TT_MAX_RANK] = {0}, count = 1;
+  int64_t dim[TT_MAX_RANK] = {0};
   bool ok = true;
-  for (size_t i = 0; i < s->n_dim; i++) {
-    ok &= bind_dim(im, s->dim[i], i, v->name, &dim[i]);
-    ok &= !__builtin_mul_overflow(count, dim[i], &count) && count < INT64_MAX / 16;
-  }
-  if (!ok) return tt_error(im->diag, loc, "input '%s' has no usable shape", v->name), false;
+  for (size_t i = 0; i < s->n_dim; i++) ok &= bind_dim(im, s->dim[i], i, v->name, &dim[i]);
+  if (!ok || !input_fits(im, v->name, (int)s->n_dim, dim)) return false;
   const char *name = tt_arena_str(im->module->arena, v->name);
   tt_value value = tt_graph_add_input(im->g, name, tt_type_make(dtype, (int)s->n_dim, dim));
   names_set(&im->values, im->model->arena, v->name, value);

@@ -38,6 +38,8 @@ expect 2 "$tetrac" compile "$work/m.onnx" --batch 0 -o "$work/t"
 says "at least 1"
 expect 2 "$tetrac" inspect "$work/m.onnx" --batch -3
 says "at least 1"
+expect 1 "$tetrac" inspect "$work/m.onnx" --batch 9223372036854775807
+says "too many elements with a batch of 9223372036854775807: at most 2^44"
 expect 1 "$tetrac" compile "$work/m.onnx" --batch 4 -o "$work"
 says "is a folder"
 # An open batch is as many images as the first input has; --batch is asked for first.
