@@ -15,7 +15,7 @@
 #include "jit_case.h"
 
 /* What befalls attempt number `victim` to start a child (from 1 on; 0: all of them), or that child. */
-typedef enum { NOTHING, KILLED, CRASHED, SILENT, GIVES_UP, HALF_AN_OBJECT, NO_PROCESS, NO_PIPE } fate;
+typedef enum { NOTHING, KILLED, CRASHED, SILENT, GIVES_UP, HALF_AN_OBJECT, CUT, NO_PROCESS, NO_PIPE } fate;
 static struct {
   fate fate;
   int victim, attempts;
@@ -46,8 +46,9 @@ int prctl(int option, ...) {
 }
 
 ssize_t write(int fd, const void *data, size_t bytes) {
-  bool half = bytes > 64 && befalls(HALF_AN_OBJECT);
+  bool half = bytes > 64 && (befalls(HALF_AN_OBJECT) || befalls(CUT));
   ssize_t n = syscall(SYS_write, fd, data, half ? bytes / 2 : bytes);
+  if (half && befalls(CUT)) _exit(0);
   if (half) raise(SIGKILL);
   return n;
 }
@@ -143,6 +144,7 @@ static void failures(void **state) {
                {SILENT, 2, "stopped before its object was whole"},
                {GIVES_UP, 1, "stopped before its object was whole"},
                {HALF_AN_OBJECT, 2, "ended by a signal: Killed"},
+               {CUT, 3, "stopped before its object was whole"},
                {NO_PROCESS, 0, "cannot start a process to generate code in: Resource temporarily unavailable"},
                {NO_PIPE, 0, "cannot start a process to generate code in: Too many open files"}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
