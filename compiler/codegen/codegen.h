@@ -42,7 +42,7 @@ typedef struct cg_program {
   const trt_patch *patches;
   int n_patches;
   uint64_t batch, fingerprint;
-  int64_t jobs; /* processes that make CG_PARTS at once; 0: one a core */
+  int64_t jobs; /* processes that make CG_PARTS side by side, at most 16; 0: one a core */
 } cg_program;
 /* Emits symbol tetrac_program. LLVM and ASM text declare the image external (it is data, not code). False after diagnostics. */
 bool cg_emit_program(const cg_program *p, const cg_target *t, cg_format format, cg_output *out, tt_arena *arena, tt_diag *diag);
