@@ -29,6 +29,25 @@ static void append(tt_diag *diag, const char *s, size_t n) {
   diag->text[diag->text_len] = 0;
 }
 
+/* The message in at most `room` bytes and a NUL. A long name in it would leave no room for what is the matter with it, so that a
+ * message without end loses its middle. Returns its length. */
+static size_t put_message(char *to, size_t room, const char *fmt, va_list ap) {
+  static const char gap[] = " ... ";
+  va_list again;
+  va_copy(again, ap);
+  int k = vsnprintf(to, room + 1, fmt, ap);
+  size_t n = k < 0 ? 0 : (size_t)k, head = room / 2, tail = room - head - (sizeof gap - 1);
+  char *whole = n > room ? malloc(n + 1) : NULL;
+  if (whole) {
+    vsnprintf(whole, n + 1, fmt, again);
+    memcpy(to + head, gap, sizeof gap - 1);
+    memcpy(to + room - tail, whole + n - tail, tail + 1);
+    free(whole);
+  }
+  va_end(again);
+  return n < room ? n : room;
+}
+
 static void report(tt_diag *diag, tt_loc loc, const char *severity, const char *fmt, va_list ap) {
   enum { LONGEST = 1000 };
   char line[4096];
@@ -48,8 +67,7 @@ static void report(tt_diag *diag, tt_loc loc, const char *severity, const char *
   if (loc.op) PUT(loc.node && loc.node[0] ? " (%s)" : "%s", loc.op);
   if ((loc.node && loc.node[0]) || loc.op) PUT(": ");
   PUT("%s: ", severity);
-  int k = vsnprintf(line + n, room - n, fmt, ap);
-  n += k < 0 ? 0 : (size_t)k < room - n ? (size_t)k : room - n - 1;
+  n += put_message(line + n, room - n, fmt, ap);
 #undef PUT_NAME
 #undef PUT
   line[n++] = '\n';

@@ -28,6 +28,11 @@ says "rounding"
 long=$(printf '%05000d' 0)
 expect 1 "$tetrac" inspect "$work/m.onnx" --set "q1.x=$long"
 says "unknown key"
+expect 1 "$tetrac" compile "$work/m.onnx" --target "$long" -o "$work/t"
+says "unknown target '000"
+says "\`tetrac list targets\`"
+expect 1 "$tetrac" inspect "$work/m.onnx" --batch 4 --after "$long"
+says "'tetrac list passes'"
 expect 1 "$tetrac" inspect "$work/m.onnx" --batch 4 -o "$long"
 says "File name too long"
 expect 1 "$tetrac" inspect "$work/m.onnx" --recipe /dev/zero

@@ -136,8 +136,10 @@ static void diagnostics_stop_at_twenty_and_cut_long_lines(void **state) {
   assert_non_null(strstr(diag.text, "more errors follow"));
   tt_diag_free(&diag);
   tt_diag_init(&diag, NULL);
-  tt_error(&diag, (tt_loc){.file = "f"}, "%*d", 100000, 1);
+  tt_error(&diag, (tt_loc){.file = "f"}, "name %*d is odd", 100000, 1);
   assert_true(diag.text_len < 5000);
+  assert_int_equal(strncmp(diag.text, "f: error: name ", 15), 0);
+  assert_non_null(strstr(diag.text, "1 is odd\n")); /* cut in the middle */
   assert_int_equal(diag.text[diag.text_len - 1], '\n');
   tt_diag_free(&diag);
 }
