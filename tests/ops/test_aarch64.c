@@ -7,9 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <cmocka.h>
+#include "tests/ops/part.h"
 #include "tests/ops/sweep.h"
-
-enum { SKIPPED = 77 };
 
 /* False where it cannot run here. What is the same code on the level `like` is left to the test that sweeps that. */
 static bool open_target(sweep *s, const char *spec, const char *core, const char *like) {
@@ -60,10 +59,10 @@ static void like_i8mm(void **state) {
 
 int main(int argc, char **argv) {
   sweep s;
-  if (!open_target(&s, "aarch64", "max", NULL)) return SKIPPED;
+  if (!open_target(&s, "aarch64", "max", NULL)) return PART_SKIPPED;
   foreign_close(s.foreign);
   tt_arena_destroy(s.target_arena);
   const struct CMUnitTest tests[] = {cmocka_unit_test(whole_dotprod), cmocka_unit_test(like_v8), cmocka_unit_test(like_i8mm)};
-  if (argc > 1) cmocka_set_test_filter(argv[1]);
+  if (argc > 1 && !part_select(tests, sizeof tests / sizeof *tests, argv[1])) return PART_SKIPPED;
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
