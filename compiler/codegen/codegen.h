@@ -70,6 +70,10 @@ void cg_jit_run(cg_jit *jit, const tt_tensor *inputs, tt_tensor *vars, tt_tensor
 /* The two halves of a run, for timing: memory with inputs and vars in place, and one execution of the entry on it. */
 trt_step cg_jit_prepare(const cg_jit *jit, const tt_tensor *inputs, const tt_tensor *vars, tt_arena *arena);
 void cg_jit_enter(const cg_jit *jit, const trt_step *step);
+typedef struct cg_jit_work {
+  uint64_t offset, bytes;
+} cg_jit_work;
+cg_jit_work cg_jit_workspace(const cg_jit *jit); /* where it lies in a step's arena: behind the plan */
 void cg_jit_destroy(cg_jit *jit);
 
 /* Kernels whose speed is the machine's ceiling. A task runs imms[0] rounds on bufs[0] (64-byte aligned; 8 vectors for

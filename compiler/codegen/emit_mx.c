@@ -139,9 +139,19 @@ static int64_t chunk_for(const cg_ctx *c, int64_t nb) {
   return ((nb + n - 1) / n + 1) / 2 * 2;
 }
 
-/* An operand is shared if that pays: decoded it is 1.4 times as many bytes as it has elements, which must be read from L2
- * or near it as fast as they are multiplied. From farther away, or for few tasks, decoding again is cheaper. */
+/* An operand is shared if that pays: decoded, B is 1.4 and A 1.6 times as many bytes as it has elements, which must be read
+ * from L2 or near it as fast as they are multiplied. From farther away, or for few tasks, decoding again is cheaper. */
 enum { SHARERS = 12 };
+
+/* Room for more rows of A than a short product has, so that its functions are those of the others: pages never touched cost
+ * nothing. 256 are those of most products' tasks: cg_tile_product, emit_mx_fused.c. */
+enum { MOST_ROWS = 256 };
+
+/* The decoded form of `rows` rows of A and of all of B. */
+static void decode_as(cg_product *p, const cg_node *x, int64_t rows) {
+  p->s = cg_mx_shape_of(x->c, p->nb, chunk_for(x->c, p->nb), rows, cg_in_type(x, 0)->format, cg_in_type(x, 1)->format);
+  p->l = cg_mx_layout_of(x->c, &p->s);
+}
 
 cg_product cg_product_of(const cg_node *x, int64_t rows, int64_t cols, bool bias) {
   const tt_type *a = cg_in_type(x, 0), *b = cg_in_type(x, 1);
@@ -149,10 +159,13 @@ cg_product cg_product_of(const cg_node *x, int64_t rows, int64_t cols, bool bias
   cg_product p = {.M = a->dim[0], .N = b->dim[0], .nb = tt_mx_blocks(a->dim[1]), .bias = bias, .stride = b->dim[0]};
   p.tile_rows = rows, p.tile_cols = cols;
   p.n_segments = (p.nb + SEGMENT_BLOCKS - 1) / SEGMENT_BLOCKS;
-  p.s = cg_mx_shape_of(x->c, p.nb, chunk_for(x->c, p.nb), rows, a->format, b->format);
-  p.l = cg_mx_layout_of(x->c, &p.s);
+  if (rows == p.M && ceil_div(p.N, cols) >= SHARERS) {
+    decode_as(&p, x, rows); /* no more room than that: between chunks it would count as bytes that have to come from L2 */
+    p.share_a = all_of_a(&p) <= most;
+    if (p.share_a) return p;
+  }
+  decode_as(&p, x, rows < MOST_ROWS ? MOST_ROWS : rows);
   p.share_b = cols == p.N && ceil_div(p.M, rows) >= SHARERS && all_of_b(&p) <= most;
-  p.share_a = rows == p.M && ceil_div(p.N, cols) >= SHARERS && all_of_a(&p) <= most;
   return p;
 }
 
@@ -204,8 +217,7 @@ static void decode_shared(cg_product *p) {
   cg_loop_end(&col, NULL);
 }
 
-void cg_product_launch(cg_product *p, cg_node *x, uint64_t work_at) {
-  p->work_at = work_at;
+void cg_product_launch(const cg_product *p, cg_node *x) {
   if (!p->share_a && !p->share_b) return;
   cg_kernel *k = cg_kernel_begin(x, "decode");
   if (k) {
@@ -257,28 +269,34 @@ static bool streams(const cg_ctx *c, const cg_product *p) {
   return p->N * 4 % c->target->vector_bytes == 0 && p->M * p->N * 4 > 4 * c->target->l2_bytes;
 }
 
-/* Tasks are strips of all columns of a shared B, or of all rows of a shared A; higher ones where there are many, and each
+/* Tasks are strips of all columns of a shared B, or else of all rows of a shared A; higher ones where there are many, and each
  * worth some 20 us. Where nothing is shared they are as square as can be, since each decodes what it multiplies. */
-static cg_tiling tiling_of(const cg_node *x) {
+static cg_product product_in_tiles(const cg_node *x, cg_tiling *t) {
   enum { HIGH = 96, LOW = 48, WIDE = 64, MANY = 24, LEAST = 3000000 };
   const cg_target *target = x->c->target;
   const tt_type *a = cg_in_type(x, 0), *b = cg_in_type(x, 1);
+  bool bias = x->d->n_in > 2;
   int64_t M = a->dim[0], N = b->dim[0], K = a->dim[1], rows = ceil_div(M, HIGH) >= MANY ? HIGH : LOW;
-  if (rows * N * K >= LEAST && cg_product_of(x, rows, N, false).share_b)
-    return (cg_tiling){.rows = rows, .cols = N, .n_rows = ceil_div(M, rows), .n_cols = 1};
-  if (M * WIDE * K >= LEAST && cg_product_of(x, M, WIDE, false).share_a)
-    return (cg_tiling){.rows = M, .cols = WIDE, .n_rows = 1, .n_cols = ceil_div(N, WIDE)};
-  return cg_tile_product(M, N, K / 3 + 1, 96, 96, target->tiles ? CG_MX_TALL : 2 * target->mx_rows);
+  cg_product p = cg_product_of(x, rows, N, bias);
+  *t = (cg_tiling){.rows = rows, .cols = N, .n_rows = ceil_div(M, rows), .n_cols = 1};
+  if (rows * N * K >= LEAST && p.share_b) return p;
+  p = cg_product_of(x, M, WIDE, bias);
+  *t = (cg_tiling){.rows = M, .cols = WIDE, .n_rows = 1, .n_cols = ceil_div(N, WIDE)};
+  if (M * WIDE * K >= LEAST && p.share_a) return p;
+  *t = cg_tile_product(M, N, K / 3 + 1, 96, 96, target->tiles ? CG_MX_TALL : 2 * target->mx_rows);
+  p = cg_product_of(x, t->rows, t->cols, bias);
+  p.share_a = p.share_b = false; /* not worth a launch, also where these tiles happen to be strips */
+  return p;
 }
 
 bool cg_emit_mx_gemm(cg_node *x) {
   const tt_type *a = cg_in_type(x, 0), *b = cg_in_type(x, 1);
   TT_ASSERT(a->dtype == TT_MX && b->dtype == TT_MX);
   if (a->format == TT_INT4) return cg_int4_gemm(x);
-  cg_tiling t = tiling_of(x);
-  cg_product p = cg_product_of(x, t.rows, t.cols, x->d->n_in > 2);
+  cg_tiling t;
+  cg_product p = product_in_tiles(x, &t);
   p.s.stream = streams(x->c, &p);
-  cg_product_launch(&p, x, 0);
+  cg_product_launch(&p, x);
   cg_kernel *k = cg_kernel_begin(x, "");
   if (k) {
     cg_product_open(&p, k, 0);

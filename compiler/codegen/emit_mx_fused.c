@@ -70,6 +70,13 @@ static uint64_t work_of_product(const tt_fused *f, int64_t rows, int64_t D) {
   return (cg_run_bytes(rows, sums_width(f, D)) + 63) / 64 * 64;
 }
 
+/* The product in front, of mx matrices, in tasks of `grain` blocks. */
+static cg_product mx_product(const cg_node *x, const tt_fused *f, int64_t rows, int64_t D, int64_t grain) {
+  cg_product p = cg_product_of(x, grain * BLOCK, D, f->step[0].n_in > 2);
+  p.work_at = work_of_product(f, rows, D);
+  return p;
+}
+
 /* A product that only the steps read lies in scratch, all rows of the task. */
 static bool keeps_task(const tt_fused *f) { return f->lead && !f->step[0].keep; }
 
@@ -367,10 +374,7 @@ static void emit_sweep(cg_kernel *k, const tt_fused *f, const cg_gemm *product, 
   cg_ctx *c = k->c;
   sweep s = {.k = k, .c = c, .f = *f, .rows = rows, .D = D, .span = D, .group = BLOCK, .width = sums_width(f, D)};
   s.col = cg_i64(c, 0);
-  if (f->mx) {
-    s.product = cg_product_of(k->x, grain * BLOCK, D, f->step[0].n_in > 2);
-    s.product.work_at = work_of_product(f, rows, D);
-  }
+  if (f->mx) s.product = mx_product(k->x, f, rows, D, grain);
   s.gemm = *product;
   s.gemm.M = grain * BLOCK;
   if (f->lead) s.span = span_of(&s);
@@ -419,8 +423,8 @@ bool cg_emit_mx_fused(cg_node *x) {
   const cg_gemm product = f.lead && !f.mx ? cg_f32_rows_product(x, f.step[0].op) : (cg_gemm){0};
   int64_t blocks = (rows + BLOCK - 1) / BLOCK, width = sums_width(&f, D), grain = grain_of(&f, &product, rows, D);
   if (f.mx) {
-    cg_product p = cg_product_of(x, grain * BLOCK, D, f.step[0].n_in > 2);
-    cg_product_launch(&p, x, work_of_product(&f, rows, D));
+    cg_product p = mx_product(x, &f, rows, D, grain);
+    cg_product_launch(&p, x);
   }
   if (product.way == CG_F32_VECTORS) cg_f32_launch_pack(x, &product, work_of_product(&f, rows, D));
   cg_kernel *k = cg_kernel_begin(x, "");

@@ -23,7 +23,7 @@
 #include <stdio.h>
 #include "compiler/ir/mx.h"
 
-enum { SCALE_NAN = 255, MOST_ROWS = 256 /* of most products' tasks: cg_tile_product, emit_mx_fused.c */ };
+enum { SCALE_NAN = 255 };
 /* fast where min A, min B, max A, max B of the raw scales satisfy these; see ranges_ok */
 enum { MIN_B = 1, MAX_B = 127 + 104, MAX_EXPONENT = 127 - 20 };
 
@@ -56,8 +56,6 @@ static bool equal_chunks(const cg_mx_shape *s) {
 cg_mx_shape cg_mx_shape_of(const cg_ctx *c, int64_t nb, int64_t chunk, int64_t rows, uint8_t fa, uint8_t fb) {
   int mr = c->target->mx_rows;
   int64_t whole = c->target->tiles ? CG_MX_TALL : mr;
-  /* Room for more than a short product has, so that its functions are those of the others: pages never touched cost nothing. */
-  if (rows < MOST_ROWS) rows = MOST_ROWS;
   rows = (rows + whole - 1) / whole * whole;
   cg_mx_shape s = {
       .nb = nb, .chunk = chunk, .rows = rows, .mr = mr, .nr = c->target->mx_vectors * c->W, .fa = fa, .fb = fb};

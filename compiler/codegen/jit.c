@@ -116,6 +116,10 @@ cg_jit *cg_jit_compile(const tt_graph *g, const cg_target *t, tt_diag *diag) {
 }
 
 size_t cg_jit_scratch_bytes(const cg_jit *jit) { return jit->scratch_bytes; }
+cg_jit_work cg_jit_workspace(const cg_jit *jit) {
+  uint64_t plan = cg_plan_bytes(jit->g);
+  return (cg_jit_work){plan, jit->arena_bytes - plan};
+}
 
 void cg_jit_destroy(cg_jit *jit) {
   if (!jit) return;

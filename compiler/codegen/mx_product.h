@@ -12,9 +12,9 @@ typedef struct cg_product {
   cg_mx_shape s;
   cg_mx_layout l;
   bool share_a, share_b;       /* decoded once for all tasks, by a launch before theirs */
-  uint64_t work_at;            /* where in the workspace */
-  cg_val work, a, b, sums;     /* scratch: a task's own; decoded operands but shared ones, of which these are in the workspace;
-                                  where there are several segments, one's [tile_rows][tile_cols] */
+  uint64_t work_at;            /* where in the workspace, the caller's to set if not 0 */
+  cg_val work, sums;           /* scratch: a task's own; where there are several segments, one's [tile_rows][tile_cols] */
+  cg_val a, b;                 /* the chunk's decoded operands, in scratch or, if shared, in the workspace */
   cg_val i, j, rows, cols;     /* the tile of C under way */
   cg_val out;                  /* where its first element goes; rows are `stride` floats apart */
   int64_t stride;
@@ -29,8 +29,8 @@ typedef struct cg_product {
 /* The product of the node's operands, with tiles of at most rows x cols. */
 cg_product cg_product_of(const cg_node *x, int64_t rows, int64_t cols, bool bias);
 uint64_t cg_product_scratch(const cg_product *p); /* bytes */
-/* Launches the decoding of what tasks share, into the workspace from work_at on, which cg_product_open then expects there. */
-void cg_product_launch(cg_product *p, cg_node *x, uint64_t work_at);
+/* Launches the decoding of what tasks share into the workspace, where cg_product_open then expects it. */
+void cg_product_launch(const cg_product *p, cg_node *x);
 void cg_product_open(cg_product *p, cg_kernel *k, uint64_t scratch_at);
 /* Whether spans of columns are finished one after the other: where all of K is decoded at a time. */
 bool cg_product_spans(const cg_product *p);

@@ -64,6 +64,7 @@ static void expect_same_bits(const float *want, const tt_tensor *got, int64_t N,
 
 typedef struct gemm_case {
   int M, N, K, bias;
+  bool shared; /* an operand is decoded once for all tasks, into the workspace, which nothing else of a product takes */
   filling first, last; /* all fillings from one to the other */
   tt_format fa, fb;
 } gemm_case;
@@ -88,6 +89,7 @@ static void check(const gemm_case *s, const char *target) {
   tt_type types[3] = {tt_type_mx(s->fa, s->M, s->K), tt_type_mx(s->fb, s->N, s->K),
                       tt_type_make(TT_F32, 1, (int64_t[]){s->N})};
   jit_case t = jit_case_next(TT_OP_MX_GEMM, 2 + s->bias, types, 0, NULL, target);
+  if (t.jit) assert_int_equal(cg_jit_workspace(t.jit).bytes > 0, s->shared);
   for (filling how = s->first; t.jit && how <= s->last; how++) check_filling(&t, s, types, how, target);
   jit_case_close(&t);
 }
@@ -120,9 +122,21 @@ static void test_scales(void **state) {
       {.M = 37, .N = 67, .K = 300, .bias = 1, .first = WIDE, .last = OVERFLOWING},
       {.M = 19, .N = 35, .K = 4500, .first = WIDE, .last = OVERFLOWING},
       {.M = 110, .N = 67, .K = 1700, .bias = 1, .first = SHIFTED, .last = ONE_FAR},
-      {.M = 577, .N = 66, .K = 1000, .bias = 1, .first = ONE_FAR, .last = ONE_FAR}, /* B is decoded once for all tasks */
-      {.M = 577, .N = 15, .K = 4500, .first = WIDE, .last = WIDE},
-      {.M = 49, .N = 720, .K = 1000, .bias = 1, .first = CLOSE, .last = ONE_FAR}, /* A is */
+  };
+  sweep(cases, sizeof cases / sizeof cases[0]);
+}
+
+/* Equal chunks and a shorter last one, one segment and two; of B two groups of panels, of A more rows than others take. */
+static void test_shared(void **state) {
+  (void)state;
+  static const gemm_case cases[] = {
+      {.M = 577, .N = 66, .K = 1000, .bias = 1, .shared = true, .first = ONE_FAR, .last = ONE_FAR},
+      {.M = 577, .N = 15, .K = 4500, .shared = true, .first = WIDE, .last = WIDE},
+      {.M = 530, .N = 140, .K = 850, .shared = true, .first = MOSTLY_CLOSE, .last = MOSTLY_CLOSE},
+      {.M = 49, .N = 720, .K = 1000, .bias = 1, .shared = true, .first = CLOSE, .last = ONE_FAR},
+      {.M = 49, .N = 768, .K = 4500, .bias = 1, .shared = true, .first = WIDE, .last = WIDE},
+      {.M = 300, .N = 768, .K = 850, .shared = true, .first = ONE_FAR, .last = ONE_FAR},
+      {.M = 4000, .N = 10, .K = 192}, /* strips of all columns, too small to be worth a launch */
   };
   sweep(cases, sizeof cases / sizeof cases[0]);
 }
@@ -139,6 +153,6 @@ static void test_formats(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_shapes), cmocka_unit_test(test_scales),
-                                     cmocka_unit_test(test_formats)};
+                                     cmocka_unit_test(test_shared), cmocka_unit_test(test_formats)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
