@@ -269,5 +269,6 @@ cg_gemm cg_f32_rows_product(const cg_node *x, tt_op op) {
   const cut how = cut_of(x->c, &p);
   const cg_gemm tile = {.M = how.t.rows, .N = how.t.cols, .K = p.K};
   g.way = !how.shared_b && cg_f32_on_tiles(x->c, &tile) ? CG_F32_TILES : CG_F32_VECTORS;
+  if (g.way == CG_F32_TILES) g.packed_cols = 0; /* a task splits its own B */
   return g;
 }

@@ -42,7 +42,8 @@ static int64_t chunk_of(const cg_gemm *d) { return chunk_length(d->K, packs_a(d)
 /* Columns of B in panels at a time. */
 static int64_t packed_cols(const cg_gemm *d) {
   int64_t cols = ceil_div(d->N, 32) * 32; /* of which any tile's width is a divisor, or else of N */
-  return d->packed_b ? 0 : cols < SLAB ? cols : SLAB;
+  bool by_launch = d->packed_b || (d->packed_cols && d->way == CG_F32_VECTORS); /* also where there is no pointer yet */
+  return by_launch ? 0 : cols < SLAB ? cols : SLAB;
 }
 
 /* Floats from one packed strip or panel of width n to the next: a line more than it holds, so that they do not all start in
@@ -469,8 +470,10 @@ uint64_t cg_gemm_f32(cg_kernel *k, const cg_gemm *d, uint64_t scratch_at) {
   bool by_shape = k && !d->packed_b && d->way == CG_F32_BY_SHAPE && cg_f32_on_tiles(k->c, d);
   bool tiles = d->way == CG_F32_TILES ? k != NULL : by_shape;
   uint64_t bytes = cg_f32_vector_bytes(d), tile_bytes = cg_f32_tiles_bytes(d);
-  if ((!k || tiles) && tile_bytes > bytes) bytes = tile_bytes;
+  bool maybe_tiles = tiles || (!k && d->way != CG_F32_VECTORS);
+  if (maybe_tiles && tile_bytes > bytes) bytes = tile_bytes;
   if (!k) return bytes;
+  TT_ASSERT(!d->packed_cols || d->packed_b || d->way == CG_F32_VECTORS);
   cg_ctx *c = k->c;
   if (tiles) cg_whole_tiles(k);
   cg_f32_chunk at = {.c = c, .d = d, .scratch = cg_scratch(k, scratch_at, bytes)};

@@ -14,11 +14,12 @@ typedef struct cg_f32_chunk {
 } cg_f32_chunk;
 
 /* B that several tasks multiply by is packed once, by a launch before theirs, where A's rows are contiguous: columns [j0, j1)
- * of op(B) (j0 a multiple of 96), all of d->K deep, go to d->packed_b, which has room for d->packed_cols columns: so many bytes.
- * Panels of nr = 2 or 3 vectors of columns (3 where that divides packed_cols) are [chunk][panel][k][nr], zeros past the last column. */
+ * of op(B) (j0 a multiple of 96), all of d->K deep, go to d->packed_b, with room for d->packed_cols columns: so many bytes.
+ * Panels of nr = 2 or 3 vectors of columns (3 where that divides packed_cols) are [chunk][panel][k][nr], zeros past the last
+ * column. */
 void cg_f32_pack_b(cg_ctx *c, const cg_gemm *d, cg_val j0, cg_val j1);
 uint64_t cg_f32_packed_b_bytes(const cg_ctx *c, const cg_gemm *d);
-cg_val cg_f32_packed_panel(cg_ctx *c, const cg_gemm *d, cg_val j); /* the one of column j (a multiple of 96) */
+cg_val cg_f32_packed_panel(cg_ctx *c, const cg_gemm *d, cg_val j); /* the one of column j (a multiple of nr) */
 
 /* The product of node x's operands 0 and 1 as `op`, linear or matmul, has it, where it is one of matrices whose rows follow from
  * those of A: all but the pointers, computed the way that the op by itself is (emit_matmul.c). */

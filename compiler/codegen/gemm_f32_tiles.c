@@ -10,8 +10,9 @@
  * vectors that are loaded anyway. Two strips of each meet in four accumulators.
  *
  * A value that may round to infinity, an infinity or a NaN would make a NaN of the remainder: where the packed operands have
- * one at or above 2^127, the chunk is left to multiply-adds. Pieces below 2^-126 count as zeros, so that an operand is exact to
- * 2^-126, as where subnormal ones are flushed. */
+ * one at or above 2^127, the chunk is left to multiply-adds: all of a task's rows, also those that are finite. So these, where
+ * there are such values, depend on how the product is cut, which is not the same in a fused sweep and apart. Pieces below
+ * 2^-126 count as zeros, so that an operand is exact to 2^-126, as where subnormal ones are flushed. */
 #include "compiler/codegen/gemm_f32.h"
 #include <stdio.h>
 

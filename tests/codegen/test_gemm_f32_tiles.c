@@ -125,10 +125,37 @@ static void check_ends(int tb) {
   for (int way = 0; way < 2; way++) jit_case_close(&t[way]);
 }
 
+/* The same of a fused linear, B split by two strips, whose last task has 44 rows, no multiple of a strip of multiply-adds. */
+static void check_fused_ends(void) {
+  enum { TASK = 128 };
+  const product p = {2 * TASK + 44, 96, 64, 0, 1};
+  static const int64_t of = TT_OP_LINEAR, keep = 1;
+  const tt_attr attrs[2] = {{TT_A_OF, {.ints = {1, &of}}}, {TT_A_KEEP, {.ints = {1, &keep}}}};
+  const tt_type types[2] = {matrix(p.M, p.K), matrix(p.N, p.K)};
+  jit_case t[2] = {jit_case_open(TT_OP_LINEAR, 2, types, 0, NULL, VECTORS),
+                   jit_case_open(TT_OP_MX_FUSED, 2, types, 2, attrs, TILES)};
+  for (int i = 0; i < 2; i++) {
+    tt_tensor in[2];
+    new_operands(&p, in, t[0].arena);
+    fill(&in[0], false, p.K, ORDINARY, 7);
+    fill(&in[1], false, p.K, ORDINARY, 8);
+    in[i].d[i ? 40 * p.K + 7 : (2 * TASK + 2) * p.K + 7] = INFINITY;
+    tt_tensor want = jit_case_run(&t[0], in, 1), got = jit_case_run(&t[1], in, 1);
+    for (int at = 0; at < p.M * p.N; at++) {
+      bool same = i ? at % p.N >= 32 && at % p.N < 64 : at / p.N >= 2 * TASK;
+      if (same && memcmp(&want.d[at], &got.d[at], sizeof *got.d) != 0)
+        fail_msg("element %d: %g, not %g", at, got.d[at], want.d[at]);
+      if (!same) assert_true(fabs(want.d[at] - got.d[at]) < 1e-4);
+    }
+  }
+  for (int way = 0; way < 2; way++) jit_case_close(&t[way]);
+}
+
 static void test_ends_of_the_range(void **state) {
   (void)state;
   if (!has_tiles(TILES)) skip();
   for (int tb = 0; tb < 2; tb++) check_ends(tb);
+  check_fused_ends();
 }
 
 /* An operand is exact to 2^-126, as where subnormal ones count as zeros. */
