@@ -17,8 +17,10 @@
 
 enum { BLOCK = TT_MX_BLOCK, RUN_BLOCKS = CG_RUN / TT_MX_BLOCK, GROUP_BYTES = 4096, AHEAD_BYTES = 4096 };
 enum { PRODUCT_ROWS = 2 * CG_RUN, SPAN = 8 * BLOCK };
-/* Of float32 products: rows of a task, and columns, of which B's panels allow multiples of PANELS. */
-enum { F32_ROWS = CG_RUN, F32_TILE_ROWS = 3 * CG_RUN /* which split B for each task */, PANELS = 96, F32_SPAN = 4 * PANELS };
+/* Of float32 products: rows of a task, and columns, of which B's panels allow multiples of PANELS, or of BLOCK where none is 48
+ * wide. */
+enum { F32_ROWS = CG_RUN, F32_TILE_ROWS = 3 * CG_RUN /* which split B for each task */, TILE_TASKS = 14, PANELS = 96,
+       F32_SPAN = 4 * PANELS };
 
 typedef struct sweep {
   cg_kernel *k;
@@ -153,7 +155,8 @@ static void ask_for(const sweep *s, cg_val row) {
   }
 }
 
-/* Runs the steps on `rows` rows from row r of the block on, of the group that begins with row `group`. */
+/* Runs the steps on `rows` rows from row r of the block on, of the group that begins with row `group`, and adds what they make
+ * to the run's sums where it is not quantized. */
 static void run_steps(const sweep *s, int rows, cg_val r, cg_val group) {
   cg_ctx *c = s->c;
   cg_val from[CG_ROWS], sums = s->sums;
@@ -213,7 +216,7 @@ static void emit_group(sweep *s, cg_val begin) {
   cg_loop r;
   cg_val end = cg_add(c, begin, cg_i64(c, s->group));
   if (s->rows % s->group) end = cg_min(c, end, s->count);
-  if (s->f.n_steps > s->f.lead) {
+  if (s->f.n_steps > s->f.lead || (s->f.colsum >= 0 && s->f.out_q < 0)) {
     int rows = rows_in_step(s);
     cg_loop_begin(c, &r, begin, end, rows, 0, NULL);
     run_steps(s, rows, r.i, begin);
@@ -345,9 +348,9 @@ static int64_t span_of(const sweep *s) {
   for (int i = 1; i < s->f.n_steps; i++) parts &= (tt_ops[s->f.step[i].op].flags & TT_EW) != 0;
   if (!parts) return s->D;
   if (s->f.mx) return cg_product_spans(&s->product) && SPAN % s->product.s.nr == 0 && s->D % SPAN == 0 ? SPAN : s->D;
-  int64_t span = F32_SPAN;
-  while (span > 0 && s->D % span) span -= PANELS;
-  return span > 0 ? span : s->D;
+  int64_t span = F32_SPAN, by = s->D % 48 ? BLOCK : PANELS; /* panels are not 48 wide, then */
+  while (span >= PANELS && s->D % span) span -= by;
+  return span >= PANELS ? span : s->D;
 }
 
 /* Scratch: rows of the steps, then the product's, then the slots. */
@@ -392,7 +395,8 @@ static void emit_sweep(cg_kernel *k, const tt_fused *f, const cg_gemm *product, 
   if (f->out_t >= 0) cg_stored_tiles(&s.across);
 }
 
-/* The runs' sums of results that are sums over rows, added up: first those of the quantized rows, then the steps'. */
+/* The runs' sums of results that are sums over rows, added up: first those of the last step's rows, or of what they are
+ * quantized to, then the steps' own. */
 static void emit_totals(cg_kernel *k, const tt_fused *f, int64_t rows, int64_t D) {
   cg_ctx *c = k->c;
   int64_t width = sums_width(f, D), at = 0;
@@ -409,11 +413,12 @@ static void emit_totals(cg_kernel *k, const tt_fused *f, int64_t rows, int64_t D
 
 /* Blocks of a task. Runs of 4 blocks make 64 bytes of a transposed row, which tasks should not share, and the runs of sums,
  * which they must not. A task of a product may have to decode all of B, so it takes more rows than others do; that of a
- * float32 one finds it packed, or on tiles splits it. */
+ * float32 one finds it packed, or on tiles splits it, for which it takes more if there are enough tasks then. */
 static int64_t grain_of(const tt_fused *f, const cg_gemm *product, int64_t rows, int64_t D) {
   int64_t blocks = (rows + BLOCK - 1) / BLOCK;
   if (!f->lead) return cg_grain(blocks, D * BLOCK / 2, f->out_t >= 0 || sums_width(f, D) ? RUN_BLOCKS : 1);
-  return (f->mx ? PRODUCT_ROWS : product->way == CG_F32_TILES ? F32_TILE_ROWS : F32_ROWS) / BLOCK;
+  bool split = product->way == CG_F32_TILES && rows / F32_TILE_ROWS >= TILE_TASKS;
+  return (f->mx ? PRODUCT_ROWS : split ? F32_TILE_ROWS : F32_ROWS) / BLOCK;
 }
 
 bool cg_emit_mx_fused(cg_node *x) {

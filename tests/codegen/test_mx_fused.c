@@ -77,7 +77,7 @@ static void quantize_apart(both *t, tt_value x, tt_value random, bool along, boo
 
 static void fused(both *t, int n_in, const tt_value *in, int n_steps, const int64_t *of, const int64_t *keep, bool along,
                   bool across) {
-  tt_attr a[8];
+  tt_attr a[9];
   int n = 0;
   if (n_steps) a[n++] = tt_attr_ints(t->g[1], TT_A_OF, n_steps, of);
   if (n_steps) a[n++] = tt_attr_ints(t->g[1], TT_A_KEEP, n_steps, keep);
@@ -86,6 +86,7 @@ static void fused(both *t, int n_in, const tt_value *in, int n_steps, const int6
   if (along) a[n++] = tt_attr_int(TT_A_COLSUM, 1);
   if (across) a[n++] = tt_attr_qspec(TT_A_QT, nearest);
   a[n++] = tt_attr_float(TT_A_EPSILON, 1e-3);
+  if (n_steps && of[0] == TT_OP_MATMUL) a[n++] = tt_attr_int(TT_A_TRANS_B, 1);
   tt_node made = tt_build(&t->b[1], TT_OP_MX_FUSED, along ? n_in : n_in - 1, in, n, a);
   assert_int_not_equal(made, TT_NONE);
   for (int i = 0; i < tt_nod(t->g[1], made)->n_out; i++) result(t, 1, tt_nod(t->g[1], made)->out[i]);
@@ -315,6 +316,39 @@ static void floats_backward(const char *target, bool norm, int64_t rows, int64_t
   close_both(&t, target);
 }
 
+/* linear without a bias, of rows in two dimensions, or matmul by a transposed matrix; gelu; and its quantizers. */
+static void floats_quantized(const char *target, int64_t rows, int64_t cols, int64_t K) {
+  static const int64_t keep[2] = {0, 0};
+  for (int matmul = 0; matmul < 2; matmul++) {
+    both t;
+    open_both(&t);
+    tt_value in[3] = {input(&t, 2, rows, K), input(&t, 2, cols, K), rng(&t)};
+    tt_attr trans[2] = {tt_attr_int(TT_A_TRANS_A, 0), tt_attr_int(TT_A_TRANS_B, 1)};
+    tt_attr shape = tt_attr_ints(t.g[0], TT_A_SHAPE, 3, (int64_t[]){2, rows / 2, K});
+    tt_value x = apart(&t, TT_OP_RESHAPE, 1, in, 1, &shape)->out[0];
+    tt_value y = apart(&t, matmul ? TT_OP_MATMUL : TT_OP_LINEAR, 2, (tt_value[]){x, in[1]}, matmul ? 2 : 0, trans)->out[0];
+    quantize_apart(&t, apart(&t, TT_OP_GELU, 1, &y, 0, NULL)->out[0], in[2], true, true);
+    shape = tt_attr_ints(t.g[1], TT_A_SHAPE, 3, (int64_t[]){2, rows / 2, K});
+    in[0] = tt_build1(&t.b[1], TT_OP_RESHAPE, in[0], 1, &shape);
+    fused(&t, 3, in, 2, (int64_t[]){matmul ? TT_OP_MATMUL : TT_OP_LINEAR, TT_OP_GELU}, keep, true, true);
+    close_both(&t, target);
+  }
+}
+
+/* mx.gemm by spans of columns, gelu_grad, and the sums of its rows: no quantizer. */
+static void gemm_floats(const char *target, int64_t rows, int64_t cols, int64_t K) {
+  both t;
+  open_both(&t);
+  tt_value a = input(&t, 2, rows, K), b = input(&t, 2, cols, K), x = input(&t, 2, rows, cols);
+  tt_value y = apart(&t, TT_OP_MX_GEMM, 2, (tt_value[]){packed(&t, 0, a), packed(&t, 0, b)}, 0, NULL)->out[0];
+  y = apart(&t, TT_OP_GELU_GRAD, 2, (tt_value[]){y, x}, 0, NULL)->out[0];
+  result(&t, 0, y);
+  sum_rows(&t, y);
+  fused_floats(&t, 3, (tt_value[]){packed(&t, 1, a), packed(&t, 1, b), x}, 2, (int64_t[]){TT_OP_MX_GEMM, TT_OP_GELU_GRAD},
+               (int64_t[]){0, 1}, true);
+  close_both(&t, target);
+}
+
 static void equal_bits(void **state) {
   (void)state;
   for (const char *const *target = jit_targets(); *target; target++)
@@ -328,8 +362,10 @@ static void equal_bits(void **state) {
   for (const char *const *target = jit_targets(); *target; target++) {
     floats_forward(*target, false, 300, 192, 70);
     floats_forward(*target, true, 120, 45, 400);
-    floats_backward(*target, true, 300, 45, 70);
-    floats_backward(*target, false, 400, 576, 40);
+    floats_backward(*target, true, 2060, 45, 40);
+    floats_backward(*target, false, 2048, 320, 20);
+    floats_quantized(*target, 300, 256, 40);
+    gemm_floats(*target, 2080, 512, 40);
   }
 }
 

@@ -156,6 +156,17 @@ static void fused_floats(sweep *s, int M, int N, int K, bool linear) {
   sweep_op(s, TT_OP_MX_FUSED, linear ? 3 : 5, a, 1e-5);
 }
 
+/* A product with nothing behind it but the sums over its rows. */
+static void lone_product(sweep *s, tt_op op, int M, int N, int K) {
+  bool mx = op == TT_OP_MX_GEMM;
+  sweep_begin(s);
+  tt_attr a[5] = {tt_attr_ints(s->b.g, TT_A_OF, 1, (int64_t[]){op}), tt_attr_ints(s->b.g, TT_A_KEEP, 1, (int64_t[]){1}),
+                  tt_attr_int(TT_A_COLSUM, 1), tt_attr_int(TT_A_TRANS_A, 0), tt_attr_int(TT_A_TRANS_B, 1)};
+  sweep_in(s, mx ? tt_type_mx(TT_E2M1, M, K) : sweep_f32(2, M, K), mx ? 110 : -1, mx ? 130 : 1);
+  sweep_in(s, mx ? tt_type_mx(TT_E2M1, N, K) : sweep_f32(2, N, K), mx ? 110 : -1, mx ? 130 : 1);
+  sweep_op(s, TT_OP_MX_FUSED, op == TT_OP_MATMUL ? 5 : 3, a, 1e-5);
+}
+
 void sweep_mx(sweep *s) {
   quantizers(s);
   begins_at_a_step(s, 40, 70);
@@ -166,6 +177,10 @@ void sweep_mx(sweep *s) {
   fused_product(s, 300, 512, 64, false);
   fused_floats(s, 40, 33, 70, true);
   fused_floats(s, 300, 576, 20, false);
+  fused_floats(s, 40, 33, 70, false);
+  lone_product(s, TT_OP_LINEAR, 300, 45, 20);
+  lone_product(s, TT_OP_MATMUL, 40, 320, 20);
+  lone_product(s, TT_OP_MX_GEMM, 300, 512, 64);
   for (int f = 0; f < TT_MX_FORMATS; f++) {
     columns(s, (tt_format)f, 7, 40);
     columns(s, (tt_format)f, 300, 192);
