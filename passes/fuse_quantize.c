@@ -23,7 +23,8 @@
 #include "passes/pass.h"
 #include <string.h>
 
-/* NEAR: nodes in execution order. LEAD_ROWS: of a product that is cut by rows alone, enough for 16 threads. Of a product wider
+/* NEAR: nodes in execution order. LEAD_ROWS: of a product that is cut by rows alone, enough for 16 threads, and not fewer than
+ * reduce_sum adds by runs (RUNS_MIN in emit_reduce.c): else sums over the rows would depend on the fusion. Of a product wider
  * than LEAD_WIDTH a task's rows would fill a core's cache, unless its reduction is short enough to be taken in one piece
  * (LEAD_DEPTH), when it is made by spans of columns. */
 enum { NEAR = 8, LEAD_ROWS = 2048, LEAD_WIDTH = 1024, LEAD_DEPTH = 768, MAX_OPERANDS = 32, MAX_ATTRS = 32 };
@@ -36,8 +37,8 @@ typedef struct fuser {
 } fuser;
 
 typedef struct group {
-  tt_value x;                  /* what is quantized */
-  tt_node along, across, sums; /* the quantizers and mx.colsum of the first; TT_NONE where absent */
+  tt_value x;                  /* what is quantized, or the last op makes where nothing is */
+  tt_node along, across, sums; /* the quantizers and mx.colsum of the first, or reduce_sum of x; TT_NONE where absent */
   int n_steps;
   tt_node step[TT_FUSED_STEPS]; /* the last op first */
   bool keep[TT_FUSED_STEPS];
@@ -259,13 +260,13 @@ static void drop_if_far(const fuser *f, group *p, tt_node *quantizer) {
   if (last > f->place[*quantizer]) *quantizer = TT_NONE;
 }
 
-/* A node that sums v over all of its rows. */
+/* A node that sums v over all of its rows: by runs, as the sweep does, which those of a single column are not. */
 static bool sums_rows_of(const fuser *f, tt_node n, tt_value v) {
   const tt_node_data *d = tt_nod(f->g, n);
   if (d->op != TT_OP_REDUCE_SUM || f->root[d->in[0]] != v) return false;
   const tt_attr *axes = tt_node_attr(f->g, n, TT_A_AXES);
   int rank = tt_typ(f->g, d->in[0])->rank;
-  return rank > 1 && axes->as.ints.n == rank - 1 && axes->as.ints.v[rank - 2] == rank - 2;
+  return rank > 1 && tt_type_last(tt_typ(f->g, d->in[0])) > 1 && axes->as.ints.n == rank - 1 && axes->as.ints.v[rank - 2] == rank - 2;
 }
 
 static void find_row_sums(const fuser *f, group *p) {

@@ -118,8 +118,10 @@ static void emit_chunked(cg_node *x, const char *suffix, const step *s) {
   emit_whole(x, suffix, &sum);
 }
 
-/* Sums over the rows of a matrix go by runs as everywhere, if these are enough to keep cores busy. */
-static bool by_runs(const step *s) { return s->op == CG_SUM && s->K0 == 1 && s->K1 > 1 && s->R > 2 * CG_RUN; }
+/* Sums over the rows of a matrix go by runs as everywhere, if these are enough to keep cores busy: at the latest from LEAD_ROWS
+ * (fuse_quantize.c) rows on, from where mx.fused may make the sums. */
+enum { RUNS_MIN = 16 };
+static bool by_runs(const step *s) { return s->op == CG_SUM && s->K0 == 1 && s->K1 > 1 && s->R >= RUNS_MIN * CG_RUN; }
 
 /* Enough chunks to keep cores busy where K0 alone does not give them, none shorter than what a task is worth. */
 static void cut(step *s) {

@@ -2,6 +2,9 @@
 # A step has the same bits with and without the fusion of what goes row by row, for every number of threads.
 . "$(dirname "$0")/common.sh"
 small_vit -o "$work/m.onnx"
+expect 0 "$tetrac" inspect "$work/m.onnx" --recipe fp32 --batch 48
+says 'of=[linear,gelu]'
+says 'colsum=1'
 for recipe in tetrajet microscaling fp32; do
   TETRAC_SKIP=fuse_quantize "$tetrac" compile "$work/m.onnx" --recipe $recipe --batch 48 --quiet -o "$work/apart"
   "$tetrac" compile "$work/m.onnx" --recipe $recipe --batch 48 --quiet -o "$work/fused"
