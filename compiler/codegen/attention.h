@@ -82,7 +82,8 @@ typedef struct cg_mix {
   cg_val factor; /* NULL: 1 */
   int64_t M, K, d, b_rows, b_row, a_rs, a_cs, out_row;
   bool accumulate;
-  cg_val partial; /* if not NULL: [M][d] of scratch, and out, a multiple of vectors, is written once, past the caches */
+  cg_val partial; /* if not NULL: [M][d] of scratch, and out, whose rows begin at multiples of a vector, is written once, past
+                     the caches; not with accumulate */
 } cg_mix;
 void cg_strip_mix(cg_ctx *c, const cg_mix *m);
 #endif

@@ -315,6 +315,7 @@ static void mix_chunk(void *u, cg_val first, int64_t K) {
 
 /* A chunk of a panel of b fills most of L1, with room for the elements of a that pass by. */
 void cg_strip_mix(cg_ctx *c, const cg_mix *m) {
+  TT_ASSERT(!(m->partial && m->accumulate)); /* the first chunk finds nothing in `partial` */
   for (int p = 0; p < panel_count(c, m->d); p++) {
     mix_walk w = {.c = c, .m = m, .panel = p};
     int64_t row = (int64_t)panel_vectors(c, m->d, p) * c->W * 4, most = c->target->l1_bytes * 13 / 16 / row;

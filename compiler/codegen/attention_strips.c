@@ -230,10 +230,10 @@ static int64_t odd_lines(int64_t n) {
 }
 
 /* Gradients written once and far larger than L2 need not be read into the caches to be written; who reads them finds them in
- * memory either way. The forward's result is a third of that and gains nothing. */
+ * memory either way. The forward's result is a third of that and gains nothing. Past the caches only whole lines are fast. */
 static bool streams(const cg_attn *a) {
   const cg_target *t = a->c->target;
-  return t->past_caches_done && a->Q <= QUERIES_MAX && a->B * a->N * a->row * 4 > 4 * t->l2_bytes;
+  return t->past_caches_done && a->d % 16 == 0 && a->Q <= QUERIES_MAX && a->B * a->N * a->row * 4 > 4 * t->l2_bytes;
 }
 
 void cg_attn_strips_backward(cg_attn *a) {

@@ -30,7 +30,8 @@ void sweep_attention(sweep *s) {
     of_queries(s, 1, 270, 280, 1, 6, packed);
   }
   attention(s, 1, 197, 2, 64, true);
-  of_queries(s, 50, 108, 110, 1, 64, true); /* gradients large enough to go past the caches */
+  of_queries(s, 60, 108, 111, 1, 64, true); /* gradients large enough to go past the caches, reduced in unequal chunks */
+  of_queries(s, 30, 20, 211, 1, 64, true); /* in three, of keys */
   of_queries(s, 1, 590, 600, 1, 80, false);
   of_queries(s, 2, 40, 50, 3, 32, true);
   attention(s, 1, 33, 2, 16, true);
