@@ -199,6 +199,8 @@ static const uint8_t *execute(sweep *s, cg_jit *jit, int threads) {
   trt_parallel(&(trt_kargs){bufs, NULL}, poison_scratch, threads);
   trt_step step = cg_jit_prepare(jit, s->data, NULL, s->arena);
   poison(s, step.arena);
+  cg_jit_work work = cg_jit_workspace(jit);
+  memset(step.arena + work.offset, 0xff, work.bytes);
   cg_jit_enter(jit, &step);
   return step.arena;
 }
