@@ -146,7 +146,7 @@ typedef struct trt_program {
   uint64_t fingerprint; /* of var names, shapes and the recipe's state layout: a checkpoint of another program is refused */
   uint64_t batch;
   uint64_t vars_bytes, arena_bytes, scratch_bytes;
-  uint64_t work_bytes; /* the end of the arena that all entries share: partial results of a node's kernels */
+  uint64_t work_bytes; /* the end of the arena that all entries share: partial results, decoded operands */
   const trt_tensor *vars;
   uint64_t n_vars;
   const trt_entry *entries;

@@ -80,7 +80,7 @@ static void print_memory(const trt_program *p, const totals *t) {
          mib(t->state_bytes), mib(t->track_bytes));
   printf("  %-30s%11.2f MiB   kept from the forward pass for the backward one\n", "saved activations", mib(saved));
   printf("  %-30s%11.2f MiB   what is needed beside them at the peak\n", "batch, gradients, temporaries", mib(plan - saved));
-  printf("  %-30s%11.2f MiB   partial results of the kernel that runs\n", "workspace", mib(p->work_bytes));
+  printf("  %-30s%11.2f MiB   partial results and decoded operands of the kernel that runs\n", "workspace", mib(p->work_bytes));
   printf("  %-30s%11.2f MiB   a thread\n", "scratch", mib(p->scratch_bytes));
 }
 
