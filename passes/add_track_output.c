@@ -16,8 +16,9 @@ static tt_value chosen_output(const tt_graph *g, tt_pass_ctx *ctx) {
   tt_blocks b = tt_find_blocks(g, ctx->scratch);
   int64_t block = ctx->recipe->track_block;
   if (block > b.count)
-    tt_error(ctx->diag, (tt_loc){.file = g->module->name}, "track.block = %lld, but the model has %d block%s; %s", (long long)block,
-             b.count, b.count == 1 ? "" : "s", b.count ? "name one of them, or last" : "leave the setting out");
+    tt_error(ctx->diag, (tt_loc){.file = g->module->name}, "track.block = %lld, but the model has %d block%s; %s",
+             (long long)block, b.count, b.count == 1 ? "" : "s",
+             b.count ? "name one of them, or last" : "leave the setting out");
   if (b.count == 0 || block > b.count) return TT_NONE;
   return b.output[block ? block - 1 : b.count - 1];
 }

@@ -149,7 +149,8 @@ static bool put_census(reporter *r) {
   tt_value codes = tt_nod(g, census)->out[0], scales = tt_nod(g, census)->out[1];
   TT_TRY(put(r, "track:saturation", share_of_column(r, codes, 7)));
   scales = columns(r, scales, 0, r->w.n, SCALE_FIRST, SCALE_FIRST + SCALE_BINS);
-  return put(r, "track:scale_hist", tt_track_with_total(&r->b, scales)) && put(r, "track:scale_first", constant(r, SCALE_FIRST - BIAS));
+  return put(r, "track:scale_hist", tt_track_with_total(&r->b, scales)) &&
+         put(r, "track:scale_first", constant(r, SCALE_FIRST - BIAS));
 }
 
 static tt_value element_counts(reporter *r) {

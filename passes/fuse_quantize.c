@@ -266,7 +266,8 @@ static bool sums_rows_of(const fuser *f, tt_node n, tt_value v) {
   if (d->op != TT_OP_REDUCE_SUM || f->root[d->in[0]] != v) return false;
   const tt_attr *axes = tt_node_attr(f->g, n, TT_A_AXES);
   int rank = tt_typ(f->g, d->in[0])->rank;
-  return rank > 1 && tt_type_last(tt_typ(f->g, d->in[0])) > 1 && axes->as.ints.n == rank - 1 && axes->as.ints.v[rank - 2] == rank - 2;
+  return rank > 1 && tt_type_last(tt_typ(f->g, d->in[0])) > 1 && axes->as.ints.n == rank - 1 &&
+         axes->as.ints.v[rank - 2] == rank - 2;
 }
 
 static void find_row_sums(const fuser *f, group *p) {

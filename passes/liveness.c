@@ -22,7 +22,8 @@ static void touch(tt_liveness *l, tt_value v, int64_t at) {
 static void add_buffer(const tt_graph *g, tt_liveness *l, tt_value v, int64_t at) {
   if (tt_val(g, v)->kind == TT_VALUE_VAR || tt_val(g, v)->kind == TT_VALUE_CONST) return;
   uint32_t i = l->index[v] = (uint32_t)l->count++;
-  l->buffers[i] = (tt_buffer){.root = v, .begin = at, .end = at, .bytes = tt_buffer_align(tt_type_bytes(tt_typ(g, v))), .host = i};
+  l->buffers[i] =
+      (tt_buffer){.root = v, .begin = at, .end = at, .bytes = tt_buffer_align(tt_type_bytes(tt_typ(g, v))), .host = i};
 }
 
 tt_liveness tt_liveness_of(const tt_graph *g, tt_arena *arena) {

@@ -82,7 +82,8 @@ void tt_plan_report(const tt_graph *g, tt_strbuf *out) {
   tt_node n = at < 0 ? TT_NONE : order[at];
   const char *where = n == TT_NONE || !tt_nod(g, n)->loc.node ? "" : tt_nod(g, n)->loc.node;
   tt_strbuf_printf(out, "graph %s: arena %.2f MiB, most live at once %.2f MiB, at %s%s%s\n", g->name,
-                   (double)g->arena_bytes / MIB, (double)live[at + 1] / MIB, op_name(g, n, "its ends"), *where ? " of " : "", where);
+                   (double)g->arena_bytes / MIB, (double)live[at + 1] / MIB, op_name(g, n, "its ends"), *where ? " of " : "",
+                   where);
   kind *kinds = TT_NEW_N(scratch, kind, l.count + 1), rest = {0};
   size_t n_kinds = live_kinds(g, &l, at, order, tenants(&l, at, scratch), kinds);
   tt_strbuf_printf(out, "%10s %6s  %-18s %-22s %s\n", "MiB", "values", "made by", "type", "kept until");

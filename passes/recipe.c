@@ -146,8 +146,10 @@ static void unknown_key(reader *rd, const char *section, const char *name) {
   if (sb.count)
     tt_error(rd->diag, rd->loc, "unknown key '%s' in [%s]; it has %s", name, section, sb.data);
   else
-    tt_error(rd->diag, rd->loc, "unknown section [%s]; there are recipe, layers, mx, q1 to q6, oscillation, optimizer, loss, train, track and memory",
-             section);
+    tt_error(
+        rd->diag, rd->loc,
+        "unknown section [%s]; there are recipe, layers, mx, q1 to q6, oscillation, optimizer, loss, train, track and memory",
+        section);
   tt_strbuf_free(&sb);
 }
 

@@ -89,7 +89,7 @@ static double traffic(const recompute *r, tt_node n) {
 
 typedef struct price {
   double traffic, macs; /* both in bytes */
-  double most;          /* that the traffic may be: ends the search, which takes a shared operand anew for each of its readers */
+  double most; /* that the traffic may be: ends the search, which takes a shared operand anew for each of its readers */
   int products;
 } price;
 

@@ -29,7 +29,8 @@ static tt_tensor made_up(tt_arena *arena, const tt_type *type, int k) {
   tt_tensor t = tt_tensor_new(arena, *type);
   for (int64_t i = 0; t.d && i < tt_type_count(type); i++) {
     int64_t phase = (i * 3 + 7 * k) % 16;
-    t.d[i] = type->dtype == TT_F32 || type->dtype == TT_F64 ? (double)(phase < 8 ? phase : 16 - phase) / 4 - 1 : (double)(i % 2);
+    t.d[i] =
+        type->dtype == TT_F32 || type->dtype == TT_F64 ? (double)(phase < 8 ? phase : 16 - phase) / 4 - 1 : (double)(i % 2);
   }
   return t;
 }
@@ -101,8 +102,10 @@ int main(int argc, char **argv) {
       {"--elide", TT_OPT_FLAG, &r.elide, NULL, "leave out the bytes of big constants and variables", false},
       {"--eval", TT_OPT_FLAG, &r.eval, NULL, "evaluate on made-up inputs and print the results", false},
   };
-  const tt_command cmd = {"opt", "[options] FILE.ttir|-", "Parses .ttir, runs passes on every graph, prints the module.", options,
-                          sizeof options / sizeof *options, 1, 1};
+  const tt_command cmd = {
+      "opt",   "[options] FILE.ttir|-",          "Parses .ttir, runs passes on every graph, prints the module.",
+      options, sizeof options / sizeof *options, 1,
+      1};
   tt_strings args = {0};
   tt_options_result parsed = tt_options_parse(&cmd, argc, argv, &args);
   if (parsed == TT_OPTIONS_OK && !names_known(&r)) parsed = TT_OPTIONS_BAD;

@@ -54,7 +54,8 @@ typedef struct cg_object {
   size_t bytes;
   uint64_t scratch_bytes, arena_bytes;
 } cg_object;
-bool cg_compile_object(const tt_graph *g, const cg_target *t, const char *symbol, cg_object *out, tt_arena *arena, tt_diag *diag);
+bool cg_compile_object(const tt_graph *g, const cg_target *t, const char *symbol, cg_object *out, tt_arena *arena,
+                       tt_diag *diag);
 
 /* True where emitters write the same instructions for both targets: what differs is at most what LLVM may choose them from. Tests
  * need not run such code again. False after diagnostics, too. */

@@ -66,7 +66,8 @@ static void mix(cg_attn *a, cg_val t, cg_val y, int64_t y_row, int64_t M, double
 }
 
 /* out[N, d] (+)= alpha tile[M, N]^T y[M, d] */
-static void mix_transposed(cg_attn *a, cg_val t, cg_val y, int64_t y_row, int64_t M, double alpha, cg_val out, bool accumulate) {
+static void mix_transposed(cg_attn *a, cg_val t, cg_val y, int64_t y_row, int64_t M, double alpha, cg_val out,
+                           bool accumulate) {
   cg_gemm g = {.M = a->N, .N = a->d, .K = M, .a = t, .b = y, .out = out, .a_rs = 1, .a_cs = a->ld, .b_rs = y_row, .b_cs = 1,
                .c_rs = a->row, .alpha = alpha, .accumulate = accumulate};
   cg_gemm_f32(a->k, &g, a->gemm_at);

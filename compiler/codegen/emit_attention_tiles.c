@@ -165,7 +165,8 @@ static form form_of(work *w, cg_val x, int64_t row, double scale, bool over_toke
     cg_val hi = cg_addr(c, c->f32, lo, over_tokens ? STRIP * row : STRIP), hi_rows = left;
     if (over_tokens) hi_rows = cg_sub(c, left, cg_i64(c, STRIP));
     else if (column + STRIP >= w->a->d) hi_rows = cg_i64(c, 0);
-    cg_val to = over_tokens ? bytes_at(c, f.at, l.i, UNIT, j * f.steps * UNIT) : bytes_at(c, f.at, l.i, f.steps * UNIT, j * UNIT);
+    cg_val to =
+        over_tokens ? bytes_at(c, f.at, l.i, UNIT, j * f.steps * UNIT) : bytes_at(c, f.at, l.i, f.steps * UNIT, j * UNIT);
     cg_shared_call(c, fn, F_COUNT, (cg_val[]){lo, left, hi, hi_rows, cg_i64(c, row), cg_f32(c, scale), to});
   }
   cg_loop_end(&l, NULL);
@@ -476,7 +477,8 @@ static void product_to_tokens(work *w, form a, form b, cg_val to) {
 }
 
 bool cg_attn_on_tiles(const cg_attn *a) {
-  return a->c->target->f32_tiles && a->c->W == STRIP && a->Q == a->N && a->N >= STEP && a->N <= 256 && a->d % STRIP == 0 && a->d <= 128;
+  return a->c->target->f32_tiles && a->c->W == STRIP && a->Q == a->N && a->N >= STEP && a->N <= 256 && a->d % STRIP == 0 &&
+         a->d <= 128;
 }
 
 static work begin(cg_attn *a) {

@@ -71,7 +71,8 @@ static cg_tiling tiles_cut(int64_t M, int64_t N) {
       int64_t rows = ceil_div(ceil_div(M, down), SIDE) * SIDE, cols = ceil_div(ceil_div(N, across), SIDE) * SIDE;
       if (rows > ROWS_MAX || down * across < TASKS || 1.0 / (double)rows + 1.0 / (double)cols >= least_split) continue;
       least_split = 1.0 / (double)rows + 1.0 / (double)cols;
-      best = (cg_tiling){.rows = least(M, rows), .cols = least(N, cols), .n_rows = ceil_div(M, rows), .n_cols = ceil_div(N, cols)};
+      best =
+          (cg_tiling){.rows = least(M, rows), .cols = least(N, cols), .n_rows = ceil_div(M, rows), .n_cols = ceil_div(N, cols)};
     }
   return best;
 }

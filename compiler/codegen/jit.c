@@ -48,7 +48,8 @@ void cg_unload(void *handle) {
   if (error) LLVMConsumeError(error);
 }
 
-bool cg_compile_object(const tt_graph *g, const cg_target *t, const char *symbol, cg_object *out, tt_arena *arena, tt_diag *diag) {
+bool cg_compile_object(const tt_graph *g, const cg_target *t, const char *symbol, cg_object *out, tt_arena *arena,
+                       tt_diag *diag) {
   cg_ctx *c = cg_open(t, arena, diag);
   if (!c) return false;
   uint64_t work = cg_plan_bytes(g);

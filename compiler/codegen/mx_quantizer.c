@@ -59,7 +59,12 @@ static cg_val push_nibble(cg_ctx *c, cg_val v, cg_val nibble) {
 /* Blocks of a row are read twice while they are in L1: first their maxima, whose lanes become scales for up to W blocks at once;
  * then their codes. In between, a scale and what depends on it waits in memory, from where it comes in all lanes without a
  * shuffle. */
-enum { LINE_FLOATS = 16, PAIRS = 4 /* of vectors, whose nibbles fill a dword */, SUM_FACTOR = 1 + CG_SCALED_FACTORS, SCALED_ROWS };
+enum {
+  LINE_FLOATS = 16,
+  PAIRS = 4 /* of vectors, whose nibbles fill a dword */,
+  SUM_FACTOR = 1 + CG_SCALED_FACTORS,
+  SCALED_ROWS
+};
 
 /* Some blocks of a row. */
 typedef struct group {
@@ -359,7 +364,8 @@ void cg_prefetch_columns(const cg_quantizer *z, const cg_tile *t) {
     cg_val b = cg_sub(c, column_block(z, t, cg_add(c, first, cg_i64(c, i))), in_run);
     cg_prefetch_write(c, cg_gep_bytes(c, z->scales, b));
     if (past_caches(z)) continue;
-    cg_val to = cg_gep_bytes(c, z->codes, cg_mul(c, b, cg_i64(c, TT_MX_BLOCK / 2))); /* its first line may be the last run's last */
+    cg_val to =
+        cg_gep_bytes(c, z->codes, cg_mul(c, b, cg_i64(c, TT_MX_BLOCK / 2))); /* its first line may be the last run's last */
     cg_prefetch_write(c, cg_addr(c, c->i8, to, (CG_TILE_RUN - 1) * TT_MX_BLOCK / 2));
   }
 }

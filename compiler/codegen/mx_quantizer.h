@@ -39,8 +39,8 @@ void cg_quantize_tile(const cg_quantizer *z, const cg_tile *t, cg_val slot);
 /* The same in parts. A tile's codes first go to a slot, CG_SLOT vi: 4 of dwords, lowest rows first, and the scales. Slots of
  * CG_TILE_RUN blocks one below the other are stored together, because a block is no more than 16 bytes of every output row,
  * and one of its scales. They are a matrix [CG_TILE_RUN][cols / W]: cg_store_run, called after each block, stores those there
- * are with the last block of a run, and with that before `end`; tasks are whole runs. What cg_prefetch_columns brings near is where the tile's columns will go, a part of them
- * in each block; cg_stored_tiles comes after a task's last store. */
+ * are with the last block of a run, and with that before `end`; tasks are whole runs. What cg_prefetch_columns brings near
+ * is where the tile's columns will go, a part of them in each block; cg_stored_tiles comes after a task's last store. */
 enum { CG_SLOT = 5, CG_TILE_RUN = 4 };
 uint64_t cg_slots_bytes(cg_ctx *c, int64_t cols);
 cg_val cg_slot(const cg_quantizer *z, cg_val slots, int64_t cols, cg_val block, cg_val col);

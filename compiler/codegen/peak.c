@@ -110,7 +110,9 @@ bool cg_peak_open(cg_peak *p, cg_peak_kind kind, const cg_target *t, tt_arena *a
   bool ok = cg_write(c, CG_OBJ, &object);
   p->work = cg_peak_work(c, kind);
   cg_close(c);
-  if (ok) p->fn = (trt_kernel_fn)(uintptr_t)cg_load_symbol(object.files[0].data, object.files[0].bytes, "tetrac_peak", &p->handle, diag);
+  if (ok)
+    p->fn =
+        (trt_kernel_fn)(uintptr_t)cg_load_symbol(object.files[0].data, object.files[0].bytes, "tetrac_peak", &p->handle, diag);
   return p->fn != NULL;
 }
 

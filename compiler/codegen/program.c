@@ -81,7 +81,8 @@ static cg_val const_patch(cg_ctx *c, const trt_patch *p) {
 
 cg_val cg_const_defaults(cg_ctx *c, const trt_defaults *d) {
   fields f = {0};
-  const double reals[] = {d->lr, d->min_lr, d->beta1, d->beta2, d->eps, d->weight_decay, d->clip_norm, d->label_smoothing, d->warmup_epochs};
+  const double reals[] = {d->lr,           d->min_lr,    d->beta1,           d->beta2,        d->eps,
+                          d->weight_decay, d->clip_norm, d->label_smoothing, d->warmup_epochs};
   const int64_t ints[] = {d->epochs, d->seed, d->cosine, d->calibration_steps, d->calibration_every};
   for (size_t i = 0; i < sizeof reals / sizeof *reals; i++) add_f64(c, &f, reals[i]);
   for (size_t i = 0; i < sizeof ints / sizeof *ints; i++) add_u64(c, &f, (uint64_t)ints[i]);
@@ -90,7 +91,8 @@ cg_val cg_const_defaults(cg_ctx *c, const trt_defaults *d) {
 
 static trt_tensor describe(const char *name, const tt_type *type, uint64_t offset) {
   static const uint32_t dtypes[TT_DTYPE_COUNT] = {TRT_F32, TRT_F64, TRT_I32, TRT_I64, TRT_BOOL, TRT_MX};
-  trt_tensor t = {.name = name, .dtype = dtypes[type->dtype], .rank = type->rank, .offset = offset, .bytes = tt_type_bytes(type)};
+  trt_tensor t = {
+      .name = name, .dtype = dtypes[type->dtype], .rank = type->rank, .offset = offset, .bytes = tt_type_bytes(type)};
   memcpy(t.dim, type->dim, sizeof t.dim);
   return t;
 }
@@ -186,7 +188,8 @@ static void add_launches(cg_ctx *c, const tt_graph *g, fields *f) {
   for (size_t i = 0; i < c->state->launches.count; i++) {
     const cg_launched *from = &c->state->launches.data[i];
     const tt_node_data *d = tt_nod(g, from->node);
-    trt_launch l = {.node = d->loc.node ? d->loc.node : "", .op = op_label(c, g, from->node), .kernel = kernel_label(c, g, from)};
+    trt_launch l = {
+        .node = d->loc.node ? d->loc.node : "", .op = op_label(c, g, from->node), .kernel = kernel_label(c, g, from)};
     if (from->node != last) add_costs(g, from->node, &l);
     last = from->node;
     tt_vec_push(&items, cg_const_launch(c, &l));
@@ -217,7 +220,9 @@ static bool add_entry(cg_ctx *c, fields *entries, const tt_graph *g, uint64_t wo
 }
 
 static cg_val image_global(cg_ctx *c, const cg_program *p, cg_format format) {
-  if (format == CG_OBJ || format == CG_PARTS) return constant(c, LLVMConstStringInContext2(c->llvm, (const char *)p->image, p->image_bytes, true), "tetrac_image", TRT_ALIGN);
+  if (format == CG_OBJ || format == CG_PARTS)
+    return constant(c, LLVMConstStringInContext2(c->llvm, (const char *)p->image, p->image_bytes, true), "tetrac_image",
+                    TRT_ALIGN);
   return LLVMAddGlobal(c->module, LLVMArrayType2(c->i8, p->image_bytes), "tetrac_image");
 }
 
@@ -265,7 +270,8 @@ static bool emit_all(cg_ctx *c, const cg_program *p, cg_format format) {
   return ok;
 }
 
-bool cg_emit_program(const cg_program *p, const cg_target *t, cg_format format, cg_output *out, tt_arena *arena, tt_diag *diag) {
+bool cg_emit_program(const cg_program *p, const cg_target *t, cg_format format, cg_output *out, tt_arena *arena,
+                     tt_diag *diag) {
   cg_ctx *c = cg_open(t, arena, diag);
   if (!c) return false;
   c->state->jobs = p->jobs;

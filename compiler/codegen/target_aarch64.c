@@ -83,7 +83,8 @@ static void init(void) {
 
 static const cg_level levels[] = {
     {"dotprod", "generic", "+v8.2a,+fp-armv8,+neon,+dotprod", "Armv8.2 with dot products by sdot (the floor of 'aarch64')"},
-    {"i8mm", "generic", "+v8.2a,+fp-armv8,+neon,+dotprod,+i8mm", "Armv8.2 with i8mm: products of 2 x 8 by 8 x 2 bytes by smmla"},
+    {"i8mm", "generic", "+v8.2a,+fp-armv8,+neon,+dotprod,+i8mm",
+     "Armv8.2 with i8mm: products of 2 x 8 by 8 x 2 bytes by smmla"},
     {"v8", "generic", "+v8a,+fp-armv8,+neon", "any 64-bit Arm: dot products by smull"},
     {0}};
 

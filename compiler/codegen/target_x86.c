@@ -114,7 +114,8 @@ static bool fill(cg_target *t) {
   t->dot_u8s8 = madd ? dot_madd : dot_vnni;
   if (madd) t->dot_narrow = madd_narrow, t->dot_widen = madd_widen;
   t->mx_rows = 6, t->mx_vectors = 2;
-  if (wide) t->scale_by_power = scalef, t->pick = pick, t->permute = permute, t->logic = logic, t->fma_toward_zero = fma_toward_zero;
+  if (wide)
+    t->scale_by_power = scalef, t->pick = pick, t->permute = permute, t->logic = logic, t->fma_toward_zero = fma_toward_zero;
   if (t->dot == CG_DOT_VNNI512 && has_all(t->features, amx)) t->tiles = &cg_tiles_amx;
   t->f32_tiles = t->tiles && cg_has_feature(t->features, "amx-bf16");
   t->past_caches_done = past_caches_done;

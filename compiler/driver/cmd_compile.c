@@ -74,12 +74,15 @@ int tt_cmd_compile(int argc, char **argv) {
   bool quiet = false;
   const tt_option options[] = {
       {"-o", TT_OPT_STRING, &out, "FILE", "the trainer (or object, assembly, LLVM text) to write", false},
-      {"--recipe", TT_OPT_STRING, &r.recipe, "NAME|FILE", "how to quantize and train (default tetrajet; 'tetrac list recipes')", false},
+      {"--recipe", TT_OPT_STRING, &r.recipe, "NAME|FILE", "how to quantize and train (default tetrajet; 'tetrac list recipes')",
+       false},
       {"--set", TT_OPT_LIST, &r.sets, "KEY=VALUE", "override one key of the recipe, e.g. q3.rounding=nearest", false},
       {"--batch", TT_OPT_COUNT, &r.batch, "N", "images a step, where the model leaves it open (default 128)", false},
-      {"--target", TT_OPT_STRING, &r.target, "TARGET", "cpu, cpu:FEATURES, aarch64 or a triple (default cpu: this machine; 'tetrac list targets')", false},
+      {"--target", TT_OPT_STRING, &r.target, "TARGET",
+       "cpu, cpu:FEATURES, aarch64 or a triple (default cpu: this machine; 'tetrac list targets')", false},
       {"--emit", TT_OPT_STRING, &emit, "KIND", "exe, obj, asm or llvm (default exe)", false},
-      {"--jobs", TT_OPT_COUNT, &r.jobs, "N", "processes that make machine code at once (exe only; at most 16; default one a core); the trainer is the same", false},
+      {"--jobs", TT_OPT_COUNT, &r.jobs, "N",
+       "processes that make machine code at once (exe only; at most 16; default one a core); the trainer is the same", false},
       {"--quiet", TT_OPT_FLAG, &quiet, NULL, "say nothing but errors", false},
   };
   const tt_command cmd = {"compile", "MODEL.onnx -o TRAINER [options]",

@@ -74,7 +74,9 @@ static bool as_json(tt_session *s, tt_strbuf *out) {
 
 static bool as_memory(tt_session *s, tt_strbuf *out) {
   if (s->shown->arena_bytes) tt_plan_report(s->shown, out);
-  else tt_error(&s->diag, (tt_loc){0}, "--format memory shows the memory plan, which graph '%s' has not yet: drop --after", s->shown->name);
+  else
+    tt_error(&s->diag, (tt_loc){0}, "--format memory shows the memory plan, which graph '%s' has not yet: drop --after",
+             s->shown->name);
   return s->diag.errors == 0;
 }
 
@@ -89,7 +91,8 @@ static bool as_onnx(tt_session *s, tt_strbuf *out) {
 static const struct {
   const char *name;
   bool (*print)(tt_session *, tt_strbuf *);
-} formats[] = {{"text", as_text}, {"dot", as_dot}, {"svg", as_svg}, {"html", as_html}, {"json", as_json}, {"memory", as_memory}, {"onnx", as_onnx}};
+} formats[] = {{"text", as_text}, {"dot", as_dot},       {"svg", as_svg},  {"html", as_html},
+               {"json", as_json}, {"memory", as_memory}, {"onnx", as_onnx}};
 enum { N_FORMATS = sizeof formats / sizeof *formats };
 
 static bool deliver(tt_session *s, const char *out, const tt_strbuf *text) {
@@ -110,8 +113,10 @@ int tt_cmd_inspect(int argc, char **argv) {
       {"--format", TT_OPT_STRING, &format, "FORMAT", "text, dot, svg, html, onnx, json or memory (default text)", false},
       {"-o", TT_OPT_STRING, &out, "FILE", "where to write (default: standard output)", false},
   };
-  const tt_command cmd = {"inspect", "MODEL.onnx [options]", "Shows the training graph that a recipe makes of a model.", options,
-                          sizeof options / sizeof *options, 1, 1};
+  const tt_command cmd = {
+      "inspect", "MODEL.onnx [options]",           "Shows the training graph that a recipe makes of a model.",
+      options,   sizeof options / sizeof *options, 1,
+      1};
   tt_strings args = {0};
   tt_options_result parsed = tt_options_parse(&cmd, argc, argv, &args);
   int which = -1;

@@ -15,7 +15,8 @@ static void list_ops(void) {
     printf("%-16s operands %-4s%s%s%s%s%s%s%s%s\n", o->name, range, o->flags & TT_EW ? " elementwise" : "",
            o->flags & TT_COMM ? " commutative" : "", o->flags & TT_STOCH ? " stochastic" : "",
            o->flags & TT_ALIAS ? " view" : "", o->flags & TT_INPLACE ? " in-place" : "",
-           o->flags & (TT_WEIGHT0 | TT_WEIGHT1) ? " product" : "", o->flags & TT_STEP ? " step" : "", o->flags & TT_SAME ? " same" : "");
+           o->flags & (TT_WEIGHT0 | TT_WEIGHT1) ? " product" : "", o->flags & TT_STEP ? " step" : "",
+           o->flags & TT_SAME ? " same" : "");
   }
 }
 
@@ -53,9 +54,9 @@ static void list_models(void) {
   const tt_model_preset *p = tt_model_presets(&n);
   for (int i = 0; i < n; i++) {
     const tt_model_options *o = &p[i].options;
-    printf("%-12s %s (image %lld patch %lld channels %lld classes %lld dim %lld depth %lld heads %lld)\n", p[i].name, p[i].summary,
-           (long long)o->image, (long long)o->patch, (long long)o->channels, (long long)o->classes, (long long)o->dim,
-           (long long)o->depth, (long long)o->heads);
+    printf("%-12s %s (image %lld patch %lld channels %lld classes %lld dim %lld depth %lld heads %lld)\n", p[i].name,
+           p[i].summary, (long long)o->image, (long long)o->patch, (long long)o->channels, (long long)o->classes,
+           (long long)o->dim, (long long)o->depth, (long long)o->heads);
   }
 }
 

@@ -23,7 +23,8 @@ static int write_model(const tt_model_options *o, const char *out) {
 }
 
 int tt_cmd_new(int argc, char **argv) {
-  tt_model_options given = {.image = -1, .patch = -1, .channels = -1, .classes = -1, .dim = -1, .depth = -1, .heads = -1, .seed = -1};
+  tt_model_options given = {
+      .image = -1, .patch = -1, .channels = -1, .classes = -1, .dim = -1, .depth = -1, .heads = -1, .seed = -1};
   const char *out = NULL;
   const tt_option options[] = {
       {"-o", TT_OPT_STRING, &out, "MODEL.onnx", "the model to write", false},
@@ -53,7 +54,8 @@ int tt_cmd_new(int argc, char **argv) {
   } else if (parsed == TT_OPTIONS_OK) {
     tt_model_options o = preset->options;
     int64_t *to[] = {&o.image, &o.patch, &o.channels, &o.classes, &o.dim, &o.depth, &o.heads, &o.seed};
-    const int64_t from[] = {given.image, given.patch, given.channels, given.classes, given.dim, given.depth, given.heads, given.seed};
+    const int64_t from[] = {given.image, given.patch, given.channels, given.classes,
+                            given.dim,   given.depth, given.heads,    given.seed};
     for (int i = 0; i < 8; i++)
       if (from[i] != -1) *to[i] = from[i];
     code = write_model(&o, out);

@@ -49,9 +49,14 @@ int tt_cmd_report(int argc, char **argv) {
       {"--table", TT_OPT_FLAG, &table, NULL, "print the results as a Markdown table", false},
       {"--title", TT_OPT_STRING, &title, "TEXT", "heading of the page", false},
   };
-  const tt_command cmd = {"report", "RUN_DIR... -o FILE.html [--table]",
-                          "Compares training runs: one self-contained page from the folders that 'TRAINER train --out DIR' wrote.", options,
-                          sizeof options / sizeof *options, 1, -1};
+  const tt_command cmd = {
+      "report",
+      "RUN_DIR... -o FILE.html [--table]",
+      "Compares training runs: one self-contained page from the folders that 'TRAINER train --out DIR' wrote.",
+      options,
+      sizeof options / sizeof *options,
+      1,
+      -1};
   tt_strings args = {0};
   tt_options_result parsed = tt_options_parse(&cmd, argc, argv, &args);
   int code = parsed == TT_OPTIONS_BAD ? TT_EXIT_USAGE : TT_EXIT_OK;

@@ -44,8 +44,10 @@ static const char *last_fault(char *talk) {
 static bool has_runtime(const char *runtime, const char *cross, tt_loc loc, tt_diag *diag) {
   if (runtime) return true;
   if (cross)
-    tt_error(diag, loc, "there is no runtime library for %.*s beside tetrac; install %s-gcc and its zlib (sh tools/setup.sh --tests) "
-             "and build again, or take the object (--emit obj)", (int)strcspn(cross, "-"), cross, cross);
+    tt_error(diag, loc,
+             "there is no runtime library for %.*s beside tetrac; install %s-gcc and its zlib (sh tools/setup.sh --tests) "
+             "and build again, or take the object (--emit obj)",
+             (int)strcspn(cross, "-"), cross, cross);
   else
     tt_error(diag, loc, "the runtime library libtetrac_rt.a is not beside tetrac; build or install it, or set TETRAC_RUNTIME");
   return false;
@@ -79,7 +81,8 @@ bool tt_link(const cg_output *objects, const cg_target *target, const char *path
     ok = run_logged(argv, log);
     char *said = ok ? NULL : tt_read_file(arena, log, &n);
     if (!ok)
-      tt_error(diag, loc, "linking with '%s' failed: %s; it takes a C compiler with static libc, libgomp and zlib, and room on the disk",
+      tt_error(diag, loc,
+               "linking with '%s' failed: %s; it takes a C compiler with static libc, libgomp and zlib, and room on the disk",
                cc, said ? last_fault(said) : "it could not be started");
   }
   if (ok && rename(exe, path) != 0) {

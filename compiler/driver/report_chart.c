@@ -1,7 +1,18 @@
 #include "compiler/driver/report_chart.h"
 #include <math.h>
 
-enum { WIDTH = 560, HEIGHT = 300, SMALL_WIDTH = 320, SMALL_HEIGHT = 180, LEFT = 58, RIGHT = 14, TOP = 10, BOTTOM = 40, MAX_POINTS = 400, MAX_TICKS = 20 };
+enum {
+  WIDTH = 560,
+  HEIGHT = 300,
+  SMALL_WIDTH = 320,
+  SMALL_HEIGHT = 180,
+  LEFT = 58,
+  RIGHT = 14,
+  TOP = 10,
+  BOTTOM = 40,
+  MAX_POINTS = 400,
+  MAX_TICKS = 20
+};
 
 typedef struct axis {
   double low, high;  /* in data units, after scaling */
@@ -28,8 +39,9 @@ static void put_tick_text(tt_strbuf *out, double v, double step, bool log) {
 
 static void put_y_tick(tt_strbuf *out, const axis *x, const axis *y, double v, double step) {
   double p = place(y, v);
-  tt_strbuf_printf(out, "<path class=\"grid\" d=\"M%d %.1fH%.0f\"/><text class=\"tick\" x=\"%d\" y=\"%.1f\" text-anchor=\"end\">", LEFT,
-                   p, x->to, LEFT - 7, p + 4);
+  tt_strbuf_printf(out,
+                   "<path class=\"grid\" d=\"M%d %.1fH%.0f\"/><text class=\"tick\" x=\"%d\" y=\"%.1f\" text-anchor=\"end\">",
+                   LEFT, p, x->to, LEFT - 7, p + 4);
   put_tick_text(out, v, step, y->log);
   tt_strbuf_printf(out, "</text>");
 }
@@ -52,17 +64,20 @@ static void put_axes(tt_strbuf *out, const axis *x, const axis *y, const char *x
   } else {
     double step = nice_step(y->high - y->low, 5);
     double first = ceil(y->low / step - 1e-9);
-    for (int i = 0; i < MAX_TICKS && (first + i) * step <= y->high + step * 1e-6; i++) put_y_tick(out, x, y, (first + i) * step, step);
+    for (int i = 0; i < MAX_TICKS && (first + i) * step <= y->high + step * 1e-6; i++)
+      put_y_tick(out, x, y, (first + i) * step, step);
   }
   double step = nice_step(x->high - x->low, (int)(x->to - x->from) / 70), first = ceil(x->low / step - 1e-9);
   for (int i = 0; i < MAX_TICKS && (first + i) * step <= x->high + step * 1e-6; i++) {
     double v = (first + i) * step;
-    tt_strbuf_printf(out, "<text class=\"tick\" x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">", place(x, v), height - BOTTOM + 17);
+    tt_strbuf_printf(out, "<text class=\"tick\" x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">", place(x, v),
+                     height - BOTTOM + 17);
     put_tick_text(out, v, step, false);
     tt_strbuf_printf(out, "</text>");
   }
-  tt_strbuf_printf(out, "<path class=\"axis\" d=\"M%d %dH%.0f\"/><text class=\"label\" x=\"%.0f\" y=\"%d\" text-anchor=\"middle\">", LEFT,
-                   height - BOTTOM, x->to, (x->from + x->to) / 2, height - 6);
+  tt_strbuf_printf(out,
+                   "<path class=\"axis\" d=\"M%d %dH%.0f\"/><text class=\"label\" x=\"%.0f\" y=\"%d\" text-anchor=\"middle\">",
+                   LEFT, height - BOTTOM, x->to, (x->from + x->to) / 2, height - 6);
   tt_put_escaped(out, x_label);
   tt_strbuf_printf(out, "</text>");
 }
@@ -124,7 +139,8 @@ static void put_line(tt_strbuf *out, const tt_chart *c, const tt_line *l, const 
     last = py;
     points++;
     if (l->n > 40 || l->style == TT_LINE_STAIRS || l->style == TT_LINE_FAINT) continue;
-    tt_strbuf_printf(&dots, "<circle class=\"dot c%d\" cx=\"%.1f\" cy=\"%.1f\" r=\"3\"><title>", l->color % TT_CHART_COLORS, px, py);
+    tt_strbuf_printf(&dots, "<circle class=\"dot c%d\" cx=\"%.1f\" cy=\"%.1f\" r=\"3\"><title>", l->color % TT_CHART_COLORS, px,
+                     py);
     tt_put_escaped(&dots, l->label);
     tt_strbuf_printf(&dots, ": %.5g</title></circle>", value);
   }

@@ -9,7 +9,8 @@
 #include "compiler/support/vec.h"
 
 static const char *const metric_names[] = {"step", "epoch", "loss", "lr", "grad_norm", "images_per_s", "test_loss", "test_acc"};
-static const char *const track_names[] = {"elements", "ratio", "oscillating", "rate_w", "rate_q", "confidence", "error", "saturation"};
+static const char *const track_names[] = {"elements", "ratio",      "oscillating", "rate_w",
+                                          "rate_q",   "confidence", "error",       "saturation"};
 static const char *const quantizer_names[] = {"q1", "q2", "q3", "q4", "q5", "q6"};
 enum { N_METRICS = 8, N_TRACK = 8, MAX_POINTS = 100000 };
 
@@ -232,7 +233,8 @@ static void load_identity(tt_run *run, tt_arena *arena, tt_diag *diag) {
   run->seed = run->epochs = run->batch = run->lr = NAN;
   if (!json) return;
   cJSON *object = cJSON_Parse(json);
-  if (!cJSON_IsObject(object)) tt_warning(diag, (tt_loc){.file = file}, "this is no JSON object; the run goes by its folder's name");
+  if (!cJSON_IsObject(object))
+    tt_warning(diag, (tt_loc){.file = file}, "this is no JSON object; the run goes by its folder's name");
   run->recipe = recipe_name(text(object, "recipe", arena), arena);
   run->data = text(object, "data", arena);
   run->seed = number(object, "seed");

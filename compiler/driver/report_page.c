@@ -13,7 +13,8 @@ static const char style[] =
     "--grid:#282d32;--heat:92,168,240;"
     "--c0:#63aef2;--c1:#f3964f;--c2:#48c798;--c3:#ea80c2;--c4:#aa97f2;--c5:#d8b13a;--c6:#52c6da;--c7:#a6abb1}}\n"
     "*{box-sizing:border-box}"
-    "body{margin:0;background:var(--bg);color:var(--ink);font:15px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif}\n"
+    "body{margin:0;background:var(--bg);color:var(--ink);font:15px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu "
+    "Sans',sans-serif}\n"
     "main{max-width:1240px;margin:0 auto;padding:28px 22px 60px}"
     "h1{font-size:25px;margin:0 0 2px;font-weight:650}h2{font-size:18px;margin:40px 0 4px;font-weight:650}"
     "p{margin:2px 0 12px;color:var(--soft);max-width:78ch}\n"
@@ -22,7 +23,8 @@ static const char style[] =
     ".cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,400px),1fr));gap:16px}"
     ".small{grid-template-columns:repeat(auto-fill,minmax(min(100%,280px),1fr))}"
     "figure{margin:0;padding:14px 16px 8px;background:var(--card);border:1px solid var(--rule);border-radius:10px}"
-    "figcaption b{font-weight:600;overflow-wrap:anywhere}figcaption span{display:block;color:var(--soft);font-size:13px;line-height:1.4;margin-bottom:4px}"
+    "figcaption b{font-weight:600;overflow-wrap:anywhere}figcaption "
+    "span{display:block;color:var(--soft);font-size:13px;line-height:1.4;margin-bottom:4px}"
     "svg{display:block;width:100%;height:auto;margin-top:6px}\n"
     ".grid{stroke:var(--grid);fill:none}.axis{stroke:var(--rule);fill:none}"
     ".tick,.label{fill:var(--soft);font-size:12px;font-variant-numeric:tabular-nums}.label{font-size:12.5px}"
@@ -38,7 +40,8 @@ static const char style[] =
 static void put_style(tt_strbuf *out) {
   tt_strbuf_append(out, style, sizeof style - 1);
   for (int i = 0; i < TT_CHART_COLORS; i++)
-    tt_strbuf_printf(out, ".line.c%d{stroke:var(--c%d)}.dot.c%d{fill:var(--c%d)}.chip.c%d{background:var(--c%d)}\n", i, i, i, i, i, i);
+    tt_strbuf_printf(out, ".line.c%d{stroke:var(--c%d)}.dot.c%d{fill:var(--c%d)}.chip.c%d{background:var(--c%d)}\n", i, i, i, i,
+                     i, i);
   tt_strbuf_printf(out, "</style>\n");
 }
 
@@ -179,7 +182,8 @@ static int mean_histogram(const tt_study *s, const tt_group *g, size_t offset, i
 }
 
 /* A histogram as an outline: two points a bin. */
-static tt_line outline(const tt_group *g, int color, const double *hist, int bins, double first, double width, tt_arena *arena) {
+static tt_line outline(const tt_group *g, int color, const double *hist, int bins, double first, double width,
+                       tt_arena *arena) {
   double *x = TT_NEW_N(arena, double, 2 * bins), *y = TT_NEW_N(arena, double, 2 * bins);
   for (int b = 0; b < bins; b++) {
     x[2 * b] = first + width * b;
@@ -196,8 +200,13 @@ static void put_confidence(tt_strbuf *out, const tt_study *s, tt_arena *arena) {
   for (int i = 0; i < s->n_groups; i++)
     if (mean_histogram(s, &s->groups[i], offsetof(tt_track_stats, confidence_hist), TT_CONFIDENCE_BINS, hist))
       lines[n++] = outline(&s->groups[i], i, hist, TT_CONFIDENCE_BINS, 0, 1.0 / TT_CONFIDENCE_BINS, arena);
-  tt_chart chart = {.title = "Confidence at the end, % of weights", .note = "20 bins; oscillation gathers weights at the thresholds, on the left",
-                    .x_label = "quantization confidence", .scale = 100, .has_low = true, .n = n, .lines = lines};
+  tt_chart chart = {.title = "Confidence at the end, % of weights",
+                    .note = "20 bins; oscillation gathers weights at the thresholds, on the left",
+                    .x_label = "quantization confidence",
+                    .scale = 100,
+                    .has_low = true,
+                    .n = n,
+                    .lines = lines};
   tt_chart_put(out, &chart);
 }
 
@@ -216,8 +225,13 @@ static void put_scales(tt_strbuf *out, const tt_study *s, tt_arena *arena) {
   for (int i = 0; i < s->n_groups; i++)
     if (mean_histogram(s, &s->groups[i], offsetof(tt_track_stats, scale_hist), TT_SCALE_BINS, hist))
       lines[n++] = outline(&s->groups[i], i, hist + low, high - low + 1, first + low - 0.5, 1, arena);
-  tt_chart chart = {.title = "Block scales at the end, % of blocks", .note = "of the quantized weights", .x_label = "exponent of the scale",
-                    .scale = 100, .has_low = true, .n = n, .lines = lines};
+  tt_chart chart = {.title = "Block scales at the end, % of blocks",
+                    .note = "of the quantized weights",
+                    .x_label = "exponent of the scale",
+                    .scale = 100,
+                    .has_low = true,
+                    .n = n,
+                    .lines = lines};
   tt_chart_put(out, &chart);
 }
 
@@ -232,8 +246,12 @@ static void put_trajectories(tt_strbuf *out, const tt_run *run, tt_arena *arena)
                         {.label = "w", .color = run->group, .n = p->n, .x = x, .y = p->w}};
     char note[80];
     snprintf(note, sizeof note, "element %lld, R = %.0f before", (long long)p->index, p->ratio);
-    tt_chart chart = {.title = tt_arena_printf(arena, "%s: %s", run->label, p->weight), .note = note, .x_label = "step", .small = true,
-                      .n = 2, .lines = lines};
+    tt_chart chart = {.title = tt_arena_printf(arena, "%s: %s", run->label, p->weight),
+                      .note = note,
+                      .x_label = "step",
+                      .small = true,
+                      .n = 2,
+                      .lines = lines};
     tt_chart_put(out, &chart);
   }
 }
@@ -274,9 +292,14 @@ static double confidence_of(const tt_run *run) { return track_value(run, offseto
 static double speed_of(const tt_run *run) { return run->n_rows ? run->rows[run->n_rows - 1].images_per_s : NAN; }
 
 static const column columns[] = {
-    {"test loss", tt_run_test_loss, 1, "%.4f"}, {"train loss", tt_run_loss, 1, "%.4f"},  {"R &gt; 16, %", oscillating_of, 100, "%.2f"},
-    {"r(W)", rate_w_of, 1, "%.2e"},             {"r(Q(W))", rate_q_of, 1, "%.2e"},       {"r(Y)", rate_y_of, 1, "%.2e"},
-    {"confidence", confidence_of, 1, "%.3f"},   {"images/s", speed_of, 1, "%.0f"},
+    {"test loss", tt_run_test_loss, 1, "%.4f"},
+    {"train loss", tt_run_loss, 1, "%.4f"},
+    {"R &gt; 16, %", oscillating_of, 100, "%.2f"},
+    {"r(W)", rate_w_of, 1, "%.2e"},
+    {"r(Q(W))", rate_q_of, 1, "%.2e"},
+    {"r(Y)", rate_y_of, 1, "%.2e"},
+    {"confidence", confidence_of, 1, "%.3f"},
+    {"images/s", speed_of, 1, "%.0f"},
 };
 enum { N_COLUMNS = sizeof columns / sizeof *columns };
 
@@ -330,8 +353,9 @@ static void put_summary(tt_strbuf *out, const tt_study *s, tt_arena *arena) {
 }
 
 static void put_runs(tt_strbuf *out, const tt_study *s) {
-  tt_strbuf_printf(out, "<details><summary>Each run</summary><div class=\"wide\"><table><thead><tr><th>run</th><th>recipe</th><th>seed</th>"
-                        "<th>steps</th><th>accuracy, %%</th><th>best, %%</th>");
+  tt_strbuf_printf(
+      out, "<details><summary>Each run</summary><div class=\"wide\"><table><thead><tr><th>run</th><th>recipe</th><th>seed</th>"
+           "<th>steps</th><th>accuracy, %%</th><th>best, %%</th>");
   for (int c = 0; c < N_COLUMNS; c++)
     if (column_used(s, c)) tt_strbuf_printf(out, "<th>%s</th>", columns[c].head);
   tt_strbuf_printf(out, "</tr></thead><tbody>\n");
@@ -363,7 +387,8 @@ static void put_heat(tt_strbuf *out, double x, double most) {
     tt_strbuf_printf(out, "<td>–</td>");
     return;
   }
-  tt_strbuf_printf(out, "<td style=\"background:rgba(var(--heat),%.2f)\">%.2f</td>", most > 0 ? 0.55 * fmax(0, x / most) : 0.0, 100 * x);
+  tt_strbuf_printf(out, "<td style=\"background:rgba(var(--heat),%.2f)\">%.2f</td>", most > 0 ? 0.55 * fmax(0, x / most) : 0.0,
+                   100 * x);
 }
 
 static double quantizer_value(const tt_study *s, const tt_group *g, int which, tt_arena *arena) {
@@ -381,9 +406,12 @@ static void put_quantizers(tt_strbuf *out, const tt_study *s, tt_arena *arena) {
   for (int i = 0; i < s->n_groups; i++)
     for (int k = 0; k < TT_QUANTIZERS; k++) most = fmax(most, quantizer_value(s, &s->groups[i], k, arena));
   if (!(most > 0)) return;
-  tt_strbuf_printf(out, "<h2>The six quantizers</h2>\n<p>Quantization error on the first training images, %% of the norm of what each is given: "
-                        "forward X, W; gradients for dX, then W again; gradients for dW, then X again.</p>\n<div class=\"wide\"><table><thead><tr>"
-                        "<th>recipe</th><th>Q1 X</th><th>Q2 W</th><th>Q3 dY</th><th>Q4 W</th><th>Q5 dY</th><th>Q6 X</th></tr></thead><tbody>\n");
+  tt_strbuf_printf(
+      out,
+      "<h2>The six quantizers</h2>\n<p>Quantization error on the first training images, %% of the norm of what each is given: "
+      "forward X, W; gradients for dX, then W again; gradients for dW, then X again.</p>\n<div "
+      "class=\"wide\"><table><thead><tr>"
+      "<th>recipe</th><th>Q1 X</th><th>Q2 W</th><th>Q3 dY</th><th>Q4 W</th><th>Q5 dY</th><th>Q6 X</th></tr></thead><tbody>\n");
   for (int i = 0; i < s->n_groups; i++) {
     bool any = false;
     for (int k = 0; k < TT_QUANTIZERS; k++) any |= isfinite(quantizer_value(s, &s->groups[i], k, arena));
@@ -450,8 +478,10 @@ static void put_tracked(tt_strbuf *out, const tt_study *s, tt_arena *arena) {
     paths |= s->runs[i].n_tracks && tt_run_last_track(&s->runs[i])->n_trajectories;
   }
   if (!any) return;
-  tt_strbuf_printf(out, "<h2>Oscillation</h2>\n<p>A weight oscillates where small moves of its latent value throw its 4-bit value to and fro "
-                        "across a rounding threshold. All quantized weights together, window by window.</p>\n");
+  tt_strbuf_printf(
+      out,
+      "<h2>Oscillation</h2>\n<p>A weight oscillates where small moves of its latent value throw its 4-bit value to and fro "
+      "across a rounding threshold. All quantized weights together, window by window.</p>\n");
   put_key(out, s);
   put_figures(out, s, oscillation, sizeof oscillation / sizeof *oscillation);
   tt_strbuf_printf(out, "<h2>Where the weights rest</h2>\n<p>The last tracked step.</p>\n<div class=\"cards\">\n");
@@ -459,8 +489,9 @@ static void put_tracked(tt_strbuf *out, const tt_study *s, tt_arena *arena) {
   put_scales(out, s, arena);
   tt_strbuf_printf(out, "</div>\n");
   if (paths) {
-    tt_strbuf_printf(out, "<h2>The most oscillating elements</h2>\n<p>Coloured: the latent weight. Grey: what it is rounded to. The "
-                          "last window of each recipe's first run; the window before has chosen them.</p>\n<div class=\"cards small\">\n");
+    tt_strbuf_printf(
+        out, "<h2>The most oscillating elements</h2>\n<p>Coloured: the latent weight. Grey: what it is rounded to. The "
+             "last window of each recipe's first run; the window before has chosen them.</p>\n<div class=\"cards small\">\n");
     for (int i = 0; i < s->n_groups; i++) put_trajectories(out, &s->runs[s->groups[i].runs[0]], arena);
     tt_strbuf_printf(out, "</div>\n");
   }
@@ -478,9 +509,12 @@ void tt_report_html(tt_strbuf *out, const tt_study *s) {
   put_style(out);
   tt_strbuf_printf(out, "</head>\n<body>\n<main>\n<h1>");
   tt_put_escaped(out, s->title);
-  tt_strbuf_printf(out, "</h1>\n<p>%d run%s of %d recipe%s.%s</p>\n", s->n_runs, s->n_runs == 1 ? "" : "s", s->n_groups,
-                   s->n_groups == 1 ? "" : "s",
-                   s->n_runs > s->n_groups ? " Values are means over seeds, ± one standard deviation; differences are paired by seed, ± their 95 % interval." : "");
+  tt_strbuf_printf(
+      out, "</h1>\n<p>%d run%s of %d recipe%s.%s</p>\n", s->n_runs, s->n_runs == 1 ? "" : "s", s->n_groups,
+      s->n_groups == 1 ? "" : "s",
+      s->n_runs > s->n_groups
+          ? " Values are means over seeds, ± one standard deviation; differences are paired by seed, ± their 95 % interval."
+          : "");
   put_summary(out, s, arena);
   put_runs(out, s);
   tt_strbuf_printf(out, "<h2>Training</h2>\n");

@@ -93,8 +93,9 @@ tt_spread tt_paired(const tt_study *s, int group, int base, double (*value)(cons
 
 double tt_spread_half_width(const tt_spread *s) {
   /* Two-sided 95 % quantiles of Student's t for 1 to 30 degrees of freedom. */
-  static const double t[] = {12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
-                             2.120,  2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042};
+  static const double t[] = {12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
+                             2.201,  2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
+                             2.080,  2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042};
   if (s->n < 2) return NAN;
   double q = s->n - 1 <= 30 ? t[s->n - 2] : 1.96;
   return q * s->sd / sqrt(s->n);

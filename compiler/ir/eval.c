@@ -89,8 +89,15 @@ static void run_node(const tt_graph *g, tt_node n, tt_tensor *values, bool round
   TT_ASSERT(d->n_out <= TT_MAX_OUT);
   for (int i = 0; i < d->n_in; i++) in[i] = values[d->in[i]];
   for (int i = 0; i < d->n_out; i++) out[i] = tt_tensor_new(arena, *tt_typ(g, d->out[i]));
-  tt_eval_ctx c = {
-      .g = g, .node = n, .op = d->op, .arena = arena, .round_f32 = round_f32, .n_in = d->n_in, .n_out = d->n_out, .in = in, .out = out};
+  tt_eval_ctx c = {.g = g,
+                   .node = n,
+                   .op = d->op,
+                   .arena = arena,
+                   .round_f32 = round_f32,
+                   .n_in = d->n_in,
+                   .n_out = d->n_out,
+                   .in = in,
+                   .out = out};
   tt_eval_table[d->op](&c);
   for (int i = 0; i < d->n_out; i++) {
     tt_tensor_settle(&out[i], round_f32);

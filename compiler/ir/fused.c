@@ -65,7 +65,8 @@ const char *tt_fused_read(int n_attrs, const tt_attr *attrs, int n_in, tt_fused 
     tt_qspec spec = i ? f->q_t : f->q;
     if (!spec.on || spec.rounding != TT_STOCHASTIC) continue;
     f->rng = f->n_in;
-    if (!find(n_attrs, attrs, tensors[i])) return "stochastic rounding needs 'tensor' or 'tensor_t', which keys its random bits";
+    if (!find(n_attrs, attrs, tensors[i]))
+      return "stochastic rounding needs 'tensor' or 'tensor_t', which keys its random bits";
   }
   f->n_in += f->rng >= 0;
   take_optional(n_in, f);

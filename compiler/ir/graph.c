@@ -127,7 +127,8 @@ tt_value tt_graph_var(tt_graph *g, uint32_t var) {
   for (size_t i = 0; i < g->values.count; i++)
     if (g->values.data[i].kind == TT_VALUE_VAR && g->values.data[i].index == var) return (tt_value)i;
   const tt_var *info = &g->module->vars.data[var];
-  return add_value(g, (tt_value_data){.kind = TT_VALUE_VAR, .type = info->type, .name = info->name, .index = var, .def = TT_NONE});
+  return add_value(g,
+                   (tt_value_data){.kind = TT_VALUE_VAR, .type = info->type, .name = info->name, .index = var, .def = TT_NONE});
 }
 
 tt_value tt_graph_const(tt_graph *g, tt_type type, const void *data) {

@@ -90,7 +90,11 @@ typedef struct tt_node_data {
   tt_node prev, next; /* in execution order; TT_NONE at the ends */
 } tt_node_data;
 
-typedef enum { TT_VAR_PARAM, TT_VAR_STATE, TT_VAR_TRACK } tt_var_role; /* TRACK: an instrument's, no part of the training state */
+typedef enum {
+  TT_VAR_PARAM,
+  TT_VAR_STATE,
+  TT_VAR_TRACK
+} tt_var_role; /* TRACK: an instrument's, no part of the training state */
 typedef struct tt_var {
   const char *name;
   tt_type type;

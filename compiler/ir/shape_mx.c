@@ -21,7 +21,8 @@ static bool quantizer(tt_shape_ctx *c, bool ema_allowed, tt_qspec *q) {
     return tt_shape_fail(c, "%s rounding needs a second input", q->rounding == TT_EMA ? "ema" : "stochastic");
   if (q->rounding == TT_EMA) TT_TRY(tt_shape_same(c, 1, 0));
   int n = from > 0 ? 3 : 2;
-  if (c->n_in != n) return tt_shape_fail(c, "%d inputs, expected %d: only ema rounding with 'from' has a third, rng", c->n_in, n);
+  if (c->n_in != n)
+    return tt_shape_fail(c, "%d inputs, expected %d: only ema rounding with 'from' has a third, rng", c->n_in, n);
   if (q->rounding == TT_EMA && from == 0) return true;
   const tt_type *rng = tt_shape_in(c, n - 1);
   if (rng->dtype != TT_I64 || rng->rank != 1 || rng->dim[0] != 2) return tt_shape_mismatch(c, n - 1, "rng i64[2]");

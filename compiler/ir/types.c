@@ -44,7 +44,9 @@ size_t tt_dtype_bytes(tt_dtype dtype) {
 
 int64_t tt_mx_blocks(int64_t k) { return (k + TT_MX_BLOCK - 1) / TT_MX_BLOCK; }
 
-size_t tt_mx_scale_offset(const tt_type *t) { return (size_t)(tt_type_rows(t) * tt_mx_blocks(tt_type_last(t))) * (TT_MX_BLOCK / 2); }
+size_t tt_mx_scale_offset(const tt_type *t) {
+  return (size_t)(tt_type_rows(t) * tt_mx_blocks(tt_type_last(t))) * (TT_MX_BLOCK / 2);
+}
 
 size_t tt_type_bytes(const tt_type *t) {
   if (t->dtype != TT_MX) return (size_t)tt_type_count(t) * tt_dtype_bytes((tt_dtype)t->dtype);
@@ -56,7 +58,8 @@ const char *tt_dtype_name(tt_dtype dtype) { return dtype_names[dtype]; }
 
 char *tt_type_print(const tt_type *t, char *buf, size_t n) {
   size_t at = (size_t)snprintf(buf, n, "%s[", t->dtype == TT_MX ? format_names[t->format] : dtype_names[t->dtype]);
-  for (int i = 0; i < t->rank && at < n; i++) at += (size_t)snprintf(buf + at, n - at, i ? ",%lld" : "%lld", (long long)t->dim[i]);
+  for (int i = 0; i < t->rank && at < n; i++)
+    at += (size_t)snprintf(buf + at, n - at, i ? ",%lld" : "%lld", (long long)t->dim[i]);
   if (at + 1 < n) memcpy(buf + at, "]", 2);
   return buf;
 }

@@ -35,8 +35,8 @@ static void info_json(const trt_program *p) {
   }
   trt_text_add(&text,
                "\"fingerprint\":\"%016" PRIx64 "\",\"batch\":%" PRIu64 ",\"parameters\":%" PRId64
-               ",\"parameter_bytes\":%" PRIu64 ",\"state_bytes\":%" PRIu64 ",\"track_bytes\":%" PRIu64 ",\"arena_bytes\":%" PRIu64
-               ",\"work_bytes\":%" PRIu64 ",\"scratch_bytes\":%" PRIu64 ",",
+               ",\"parameter_bytes\":%" PRIu64 ",\"state_bytes\":%" PRIu64 ",\"track_bytes\":%" PRIu64
+               ",\"arena_bytes\":%" PRIu64 ",\"work_bytes\":%" PRIu64 ",\"scratch_bytes\":%" PRIu64 ",",
                p->fingerprint, p->batch, t.parameters, t.parameter_bytes, t.state_bytes, t.track_bytes, p->arena_bytes,
                p->work_bytes, p->scratch_bytes);
   trt_text_add(&text,
@@ -61,8 +61,8 @@ static void print_entries(const trt_program *p) {
       n += (uint32_t)snprintf(shape + n, sizeof shape - n, "%s%" PRId64, k ? "x" : "", x->dim[k]);
     double mx = 0, f32 = 0;
     for (uint64_t k = 0; k < e->n_launches; k++) mx += e->launches[k].mx_macs, f32 += e->launches[k].f32_macs;
-    printf("  %-18s%-14s%10.2f%10.2f%10" PRIu64 "%10.2f", e->name, shape, mib(e->plan_bytes), mib(e->saved_bytes), e->n_launches,
-           2e-9 * (mx + f32));
+    printf("  %-18s%-14s%10.2f%10.2f%10" PRIu64 "%10.2f", e->name, shape, mib(e->plan_bytes), mib(e->saved_bytes),
+           e->n_launches, 2e-9 * (mx + f32));
     if (mx + f32 > 0) printf("%10.1f %%", 100 * mx / (mx + f32));
     putchar('\n');
   }
@@ -76,8 +76,8 @@ static void print_memory(const trt_program *p, const totals *t) {
   uint64_t plan = train ? train->plan_bytes : p->arena_bytes, saved = train ? train->saved_bytes : 0;
   uint64_t state = t->parameter_bytes + t->state_bytes;
   printf("memory, a training step%20.2f MiB with one thread\n", mib(state + plan + p->work_bytes + p->scratch_bytes));
-  printf("  %-30s%11.2f MiB   parameters %.2f, optimizer and other %.2f; --track: %.2f more\n", "state", mib(state), mib(t->parameter_bytes),
-         mib(t->state_bytes), mib(t->track_bytes));
+  printf("  %-30s%11.2f MiB   parameters %.2f, optimizer and other %.2f; --track: %.2f more\n", "state", mib(state),
+         mib(t->parameter_bytes), mib(t->state_bytes), mib(t->track_bytes));
   printf("  %-30s%11.2f MiB   kept from the forward pass for the backward one\n", "saved activations", mib(saved));
   printf("  %-30s%11.2f MiB   what is needed beside them at the peak\n", "batch, gradients, temporaries", mib(plan - saved));
   printf("  %-30s%11.2f MiB   partial results and decoded operands of the kernel that runs\n", "workspace", mib(p->work_bytes));

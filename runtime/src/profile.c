@@ -61,7 +61,8 @@ static int64_t spans_of_step(const trt_profile *p) { return p->launches * (1 + p
 bool trt_profile_open(trt_profile *p, const trt_program *program, const trt_entry *entry, trt_profile_by by, int64_t skip,
                       int64_t steps, trt_error *err) {
   *p = (trt_profile){.program = program, .entry = entry, .by = by, .skip = skip, .steps = steps};
-  if (entry->n_launches == 0) return trt_fail(err, "--profile: this trainer does not say what its launches are; compile it again");
+  if (entry->n_launches == 0)
+    return trt_fail(err, "--profile: this trainer does not say what its launches are; compile it again");
   p->threads = trt_threads_count();
   p->launches = (int64_t)entry->n_launches;
   p->peaks = measure(program);
@@ -103,8 +104,9 @@ bool trt_profile_end(trt_profile *p, trt_error *err) {
   trt_threads_watch(NULL);
   p->frames[p->done].end = now_ns();
   if (p->watch.n != p->launches)
-    return trt_fail(err, "this trainer is damaged: its entry '%s' launched %" PRId64 " kernels instead of %" PRId64 "; compile it again",
-                    p->entry->name, p->watch.n, p->launches);
+    return trt_fail(
+        err, "this trainer is damaged: its entry '%s' launched %" PRId64 " kernels instead of %" PRId64 "; compile it again",
+        p->entry->name, p->watch.n, p->launches);
   const trt_span *span = p->watch.spans;
   for (int64_t i = 0; i < p->launches; i++, span += 1 + p->threads) {
     int64_t busy = 0;
@@ -131,7 +133,8 @@ bool trt_profile_report(trt_profile *p, const char *folder, trt_progress *progre
   trt_text all = {0}, head = {0}, trace = {0};
   trt_profile_table(p, &all, &head);
   trt_profile_trace(p, &trace);
-  trt_progress_line(progress, "%sthe whole table: %s/profile.md, a trace for chrome://tracing: %s/trace.json", head.data, folder, folder);
+  trt_progress_line(progress, "%sthe whole table: %s/profile.md, a trace for chrome://tracing: %s/trace.json", head.data,
+                    folder, folder);
   bool ok = write_text(folder, "profile.md", &all, err) && write_text(folder, "trace.json", &trace, err);
   free(all.data);
   free(head.data);

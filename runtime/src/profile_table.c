@@ -124,7 +124,8 @@ static void add_cell(trt_text *out, double x, int width, int digits) {
 
 static void add_row(trt_text *out, const row *r, int name_width, double step, int64_t threads) {
   double flops = r->partial ? 0 : 2e-9 * (r->mx + r->f32) / r->seconds;
-  trt_text_add(out, "| %-*s | %5" PRId64 " | %9.3f | %5.1f |", name_width, r->name, r->calls, 1e3 * r->seconds, 100 * r->seconds / step);
+  trt_text_add(out, "| %-*s | %5" PRId64 " | %9.3f | %5.1f |", name_width, r->name, r->calls, 1e3 * r->seconds,
+               100 * r->seconds / step);
   add_cell(out, flops, 7, 1);
   add_cell(out, r->partial ? 0 : 1e-9 * r->bytes / r->seconds, 6, 1);
   add_cell(out, r->partial ? 0 : 100 * r->ideal / r->seconds, 8, 0);
@@ -145,10 +146,12 @@ static void add_rows(trt_text *out, const row *rows, int64_t n, int64_t most, do
   trt_text_add(out, "|:%.*s-|------:|----------:|------:|--------:|-------:|---------:|-----:|\n", width,
                "------------------------------------------------------------------------------------------------");
   for (int64_t i = 0; i < n && i < most; i++) add_row(out, &rows[i], width, step, p->threads);
-  if (n > most) trt_text_add(out, "| ... %-*" PRId64 " | %5s | %9s | %5s | %7s | %6s | %8s | %4s |\n", width - 4, n - most, "", "", "", "", "", "", "");
+  if (n > most)
+    trt_text_add(out, "| ... %-*" PRId64 " | %5s | %9s | %5s | %7s | %6s | %8s | %4s |\n", width - 4, n - most, "", "", "", "",
+                 "", "", "");
   double rest = step > launches ? step - launches : 0;
-  trt_text_add(out, "| %-*s | %5s | %9.3f | %5.1f | %7s | %6s | %8s | %4s |\n", width, "between launches", "", 1e3 * rest, 100 * rest / step,
-               "", "", "", "");
+  trt_text_add(out, "| %-*s | %5s | %9.3f | %5.1f | %7s | %6s | %8s | %4s |\n", width, "between launches", "", 1e3 * rest,
+               100 * rest / step, "", "", "", "");
 }
 
 typedef struct step_time {
@@ -173,12 +176,14 @@ static void add_summary(trt_text *out, const trt_profile *p, const row *rows, in
     ideal += rows[i].ideal;
   }
   trt_text_add(out,
-               "%s: step %.3f ms (mean of the faster half of %" PRId64 "), batch loaded in %.3f ms, %" PRId64 " launches, %" PRId64
-               " threads, %.1f GFLOP a step (%.0f %% in 4 bits), %.1f GFLOP/s\n",
+               "%s: step %.3f ms (mean of the faster half of %" PRId64 "), batch loaded in %.3f ms, %" PRId64
+               " launches, %" PRId64 " threads, %.1f GFLOP a step (%.0f %% in 4 bits), %.1f GFLOP/s\n",
                p->program->model, 1e3 * t.run, p->done, 1e3 * t.load, p->launches, p->threads, 2e-9 * (mx + f32),
                mx + f32 > 0 ? 100 * mx / (mx + f32) : 0, 2e-9 * (mx + f32) / t.run);
   if (ideal <= 0) return;
-  trt_text_add(out, "at most, measured, with the target's fastest instructions: float32 %.1f GFLOP/s, 8-bit dot product %.1f GFLOP/s, memory read %.1f GB/s; at that the step would take %.3f ms\n",
+  trt_text_add(out,
+               "at most, measured, with the target's fastest instructions: float32 %.1f GFLOP/s, 8-bit dot product %.1f "
+               "GFLOP/s, memory read %.1f GB/s; at that the step would take %.3f ms\n",
                2e-9 * p->peaks.fma, 2e-9 * p->peaks.dot, 1e-9 * p->peaks.read, 1e3 * ideal);
 }
 

@@ -8,13 +8,15 @@ enum { STEPS_ROW = 0, FIRST_THREAD = 1 };
 static void name_row(trt_text *out, int64_t row, const char *name, int64_t number) {
   trt_text_add(out, "{\"ph\":\"M\",\"pid\":1,\"tid\":%" PRId64 ",\"name\":\"thread_name\",\"args\":{\"name\":\"%s", row, name);
   if (number >= 0) trt_text_add(out, " %" PRId64, number);
-  trt_text_add(out, "\"}},\n{\"ph\":\"M\",\"pid\":1,\"tid\":%" PRId64 ",\"name\":\"thread_sort_index\",\"args\":{\"sort_index\":%" PRId64 "}}", row,
-               row);
+  trt_text_add(out,
+               "\"}},\n{\"ph\":\"M\",\"pid\":1,\"tid\":%" PRId64
+               ",\"name\":\"thread_sort_index\",\"args\":{\"sort_index\":%" PRId64 "}}",
+               row, row);
 }
 
 static void open_event(trt_text *out, int64_t row, int64_t origin, int64_t begin, int64_t end) {
-  trt_text_add(out, ",\n{\"ph\":\"X\",\"pid\":1,\"tid\":%" PRId64 ",\"ts\":%.3f,\"dur\":%.3f,\"name\":", row, 1e-3 * (double)(begin - origin),
-               1e-3 * (double)(end - begin));
+  trt_text_add(out, ",\n{\"ph\":\"X\",\"pid\":1,\"tid\":%" PRId64 ",\"ts\":%.3f,\"dur\":%.3f,\"name\":", row,
+               1e-3 * (double)(begin - origin), 1e-3 * (double)(end - begin));
 }
 
 static void add_launch(const trt_profile *p, trt_text *out, int64_t origin, int64_t i, const trt_span *spans) {

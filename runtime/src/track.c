@@ -45,7 +45,8 @@ static trt_path path_of(const trt_tracker *t, const trt_tensor *w, int64_t index
   char name[4096];
   const trt_program *p = t->model->program;
   snprintf(name, sizeof name, "%s%s", rounded, w->name + strlen(latent));
-  return (trt_path){.w = w, .q = trt_tensor_find(p->vars, p->n_vars, name), .name = w->name + strlen(latent), .index = index, .ratio = ratio};
+  return (trt_path){
+      .w = w, .q = trt_tensor_find(p->vars, p->n_vars, name), .name = w->name + strlen(latent), .index = index, .ratio = ratio};
 }
 
 /* Follows, from here on, the most oscillating element of each of the weights that have the most oscillating ones. */
@@ -244,8 +245,8 @@ bool trt_track_step(trt_tracker *t, int64_t step, double epoch, trt_error *err) 
   return true;
 }
 
-bool trt_track_open(trt_tracker *t, const trt_model *model, const trt_dataset *data, const char *folder, int64_t every, int64_t window, int64_t seed,
-                    int64_t first, int64_t last, const trt_position *resume, trt_error *err) {
+bool trt_track_open(trt_tracker *t, const trt_model *model, const trt_dataset *data, const char *folder, int64_t every,
+                    int64_t window, int64_t seed, int64_t first, int64_t last, const trt_position *resume, trt_error *err) {
   *t = (trt_tracker){.lines = {.fd = -1}, .model = model, .data = data, .seed = seed, .last = last, .moves = -1};
   t->step = trt_model_entry(model, "track", err);
   t->report = trt_model_entry(model, "track_report", err);

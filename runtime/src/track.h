@@ -40,8 +40,8 @@ typedef struct trt_tracker {
 } trt_tracker;
 
 /* `window` 0: as many as `every`, at most 200. The model has room for tracking. */
-bool trt_track_open(trt_tracker *t, const trt_model *model, const trt_dataset *data, const char *folder, int64_t every, int64_t window, int64_t seed,
-                    int64_t first, int64_t last, const trt_position *resume, trt_error *err);
+bool trt_track_open(trt_tracker *t, const trt_model *model, const trt_dataset *data, const char *folder, int64_t every,
+                    int64_t window, int64_t seed, int64_t first, int64_t last, const trt_position *resume, trt_error *err);
 /* After the step that made `step` steps in all. */
 bool trt_track_step(trt_tracker *t, int64_t step, double epoch, trt_error *err);
 void trt_track_close(trt_tracker *t);

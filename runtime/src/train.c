@@ -272,13 +272,14 @@ static bool describe(const run *r, trt_error *err) {
   char path[4096];
   trt_writer w;
   trt_text text = {0};
-  const char *const names[] = {"model", "recipe", "target", "data"}, *const values[] = {p->model, p->recipe, p->target, s->data};
+  const char *const names[] = {"model", "recipe", "target", "data"}, *const values[] = {p->model, p->recipe, p->target,
+                                                                                        s->data};
   for (int i = 0; i < 4; i++) {
     trt_text_add(&text, "%s\"%s\":", i ? ",\n" : "{", names[i]);
     trt_text_add_json(&text, values[i]);
   }
-  trt_text_add(&text, ",\n\"seed\":%" PRId64 ",\"epochs\":%" PRId64 ",\"batch\":%" PRId64 ",\"lr\":%.9g}\n", s->seed, s->epochs, s->batch,
-               s->lr);
+  trt_text_add(&text, ",\n\"seed\":%" PRId64 ",\"epochs\":%" PRId64 ",\"batch\":%" PRId64 ",\"lr\":%.9g}\n", s->seed, s->epochs,
+               s->batch, s->lr);
   bool ok = trt_join(path, sizeof path, r->options->out, "run.json", err) && trt_writer_open(&w, path, err) &&
             trt_writer_put(&w, text.data, text.size, err) && trt_writer_commit(&w, err);
   free(text.data);
@@ -290,8 +291,8 @@ static bool begin_tracking(run *r, trt_error *err) {
   const trt_train_options *o = r->options;
   const trt_position *resume = r->at.step > 0 ? &r->at : NULL;
   if (o->track_every)
-    return trt_track_open(&r->tracker, r->model, r->data, o->out, o->track_every, o->track_window, r->settings->seed, r->at.step, r->last,
-                          resume, err);
+    return trt_track_open(&r->tracker, r->model, r->data, o->out, o->track_every, o->track_window, r->settings->seed,
+                          r->at.step, r->last, resume, err);
   char path[4096];
   trt_lines stale;
   if (!trt_join(path, sizeof path, o->out, "track.jsonl", err)) return false;
@@ -321,8 +322,8 @@ static bool begin(run *r, trt_error *err) {
   trt_progress_start(&r->progress);
   return trt_model_bind(r->model, "train", &r->step, err) && make_folder(o->out, err) && lock_folder(r, err) &&
          trt_join(r->state, sizeof r->state, o->out, TRT_STATE_FILE, err) && set_aside(r, err) &&
-         trt_metrics_open(&r->metrics, o->out, r->at.step > 0 ? &r->at : NULL, err) && describe(r, err) && begin_tracking(r, err) &&
-         begin_profile(r, err);
+         trt_metrics_open(&r->metrics, o->out, r->at.step > 0 ? &r->at : NULL, err) && describe(r, err) &&
+         begin_tracking(r, err) && begin_profile(r, err);
 }
 
 static bool loop(run *r, trt_error *err) {

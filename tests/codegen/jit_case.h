@@ -35,7 +35,14 @@ enum { JIT_TARGETS = 8 };
 /* Of the targets whose dot products differ those that this machine can run: at most JIT_TARGETS. */
 static inline const char *const *jit_targets(void) {
   static const char *list[JIT_TARGETS + 1];
-  static const char *const all[JIT_TARGETS] = {"cpu:v3", "cpu:v3+avxvnni", "cpu:v4-avx512vnni", "cpu:v4", "cpu:v4+amx-tile+amx-int8", "cpu:v4+amx-tile+amx-int8+amx-bf16", "aarch64:v8", "aarch64"};
+  static const char *const all[JIT_TARGETS] = {"cpu:v3",
+                                               "cpu:v3+avxvnni",
+                                               "cpu:v4-avx512vnni",
+                                               "cpu:v4",
+                                               "cpu:v4+amx-tile+amx-int8",
+                                               "cpu:v4+amx-tile+amx-int8+amx-bf16",
+                                               "aarch64:v8",
+                                               "aarch64"};
   tt_arena *arena = tt_arena_create();
   tt_diag diag;
   int n = 0;
@@ -59,7 +66,8 @@ static inline bool jit_repeats(const tt_graph *g, const char *target, tt_arena *
 }
 
 /* A graph of one node whose operands are inputs a, b, c ...; NULL-safe only for valid operands. */
-static inline jit_case jit_case_build(tt_op op, int n_in, const tt_type *types, int n_attrs, const tt_attr *attrs, tt_diag *diag) {
+static inline jit_case jit_case_build(tt_op op, int n_in, const tt_type *types, int n_attrs, const tt_attr *attrs,
+                                      tt_diag *diag) {
   static const char *const names[] = {"a", "b", "c", "d"};
   jit_case t = {.module = tt_module_create("test"), .arena = tt_arena_create()};
   tt_value in[4];

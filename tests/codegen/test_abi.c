@@ -92,8 +92,9 @@ static void test_launch_and_probe(void **state) {
   open_module(&f);
   trt_launch l = {"n", "o", "k", 3, 4, 5, 6};
   cg_val v = cg_const_launch(f.c, &l), p = cg_const_probe(f.c, "p", LLVMConstNull(f.c->ptr), 2);
-  static const size_t at[] = {offsetof(trt_launch, node),     offsetof(trt_launch, op),         offsetof(trt_launch, kernel),
-                              offsetof(trt_launch, mx_macs),  offsetof(trt_launch, f32_macs),   offsetof(trt_launch, bytes_read),
+  static const size_t at[] = {offsetof(trt_launch, node),         offsetof(trt_launch, op),
+                              offsetof(trt_launch, kernel),       offsetof(trt_launch, mx_macs),
+                              offsetof(trt_launch, f32_macs),     offsetof(trt_launch, bytes_read),
                               offsetof(trt_launch, bytes_written)};
   static const size_t probe_at[] = {offsetof(trt_probe, name), offsetof(trt_probe, kernel), offsetof(trt_probe, work)};
   LLVMBool loses;
@@ -196,8 +197,18 @@ static void test_program(void **state) {
   for (int i = 0; i < 32; i++) image[i] = (uint8_t)i;
   trt_patch patch = {.var = 0, .offset = 8, .bytes = 24};
   tt_module *m = small_module();
-  cg_program p = {.module = m, .entries = entry_names, .n_entries = 1, .saved_bytes = (uint64_t[]){5}, .recipe_text = "recipe", .info_json = "{}", .image = image,
-                  .image_bytes = 32, .patches = &patch, .n_patches = 1, .batch = 2, .fingerprint = 77};
+  cg_program p = {.module = m,
+                  .entries = entry_names,
+                  .n_entries = 1,
+                  .saved_bytes = (uint64_t[]){5},
+                  .recipe_text = "recipe",
+                  .info_json = "{}",
+                  .image = image,
+                  .image_bytes = 32,
+                  .patches = &patch,
+                  .n_patches = 1,
+                  .batch = 2,
+                  .fingerprint = 77};
   p.defaults.lr = 0.5;
   p.defaults.cosine = 1;
   const cg_target *t = cg_target_find("cpu", arena, &diag);
@@ -216,7 +227,7 @@ static void test_program(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_tensor), cmocka_unit_test(test_defaults), cmocka_unit_test(test_launch_and_probe),
-                                     cmocka_unit_test(test_program)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_tensor), cmocka_unit_test(test_defaults),
+                                     cmocka_unit_test(test_launch_and_probe), cmocka_unit_test(test_program)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -17,7 +17,8 @@ static float float_of(uint32_t bits) {
 /* Distance in units of the last place of f32 at `want`; results below the smallest normal count as flushed. */
 static double ulps(double got, double want) {
   if (isnan(want)) return isnan(got) ? 0 : INFINITY;
-  if (fabs(want) > 3.4028235677973366e38) return isinf(got) && signbit(got) == signbit(want) ? 0 : fabs(got) > 3.4e38 ? 0 : INFINITY;
+  if (fabs(want) > 3.4028235677973366e38)
+    return isinf(got) && signbit(got) == signbit(want) ? 0 : fabs(got) > 3.4e38 ? 0 : INFINITY;
   int e;
   frexp(want, &e);
   double ulp = ldexp(1, (e < -125 ? -125 : e) - 24);
@@ -106,7 +107,8 @@ static void test_gelu(void **state) { (void)state, check_gelu(TT_OP_GELU, phi_of
 static void test_gelu_slope(void **state) { (void)state, check_gelu(TT_OP_GELU_GRAD, slope_of, 1.7e-7); }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_exp), cmocka_unit_test(test_log), cmocka_unit_test(test_erf),
-                                     cmocka_unit_test(test_tanh), cmocka_unit_test(test_gelu), cmocka_unit_test(test_gelu_slope)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_exp),  cmocka_unit_test(test_log),
+                                     cmocka_unit_test(test_erf),  cmocka_unit_test(test_tanh),
+                                     cmocka_unit_test(test_gelu), cmocka_unit_test(test_gelu_slope)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -235,7 +235,8 @@ static run open_run(tt_qspec q, layout kind) {
   if (kind == ACROSS) attrs[n++] = tt_attr_int(TT_A_TRANSPOSED, 1);
   if (random) attrs[n++] = tt_attr_int(TT_A_TENSOR, TENSOR);
   for (const char *const *target = jit_targets(); *target; target++)
-    t.jit[t.n_targets++] = jit_case_next(kind == AGAIN ? TT_OP_MX_REQUANTIZE : TT_OP_MX_QUANTIZE, 1 + random, in, n, attrs, *target);
+    t.jit[t.n_targets++] =
+        jit_case_next(kind == AGAIN ? TT_OP_MX_REQUANTIZE : TT_OP_MX_QUANTIZE, 1 + random, in, n, attrs, *target);
   return t;
 }
 

@@ -257,7 +257,8 @@ static void products(const char *target, size of_case) {
 }
 
 /* Results of a node of graph 1 with those steps, `colsum` over the rows of the last. */
-static void fused_floats(both *t, int n_in, const tt_value *in, int n_steps, const int64_t *of, const int64_t *keep, bool colsum) {
+static void fused_floats(both *t, int n_in, const tt_value *in, int n_steps, const int64_t *of, const int64_t *keep,
+                         bool colsum) {
   tt_attr a[6] = {tt_attr_ints(t->g[1], TT_A_OF, n_steps, of), tt_attr_ints(t->g[1], TT_A_KEEP, n_steps, keep),
                   tt_attr_float(TT_A_EPSILON, 1e-3), tt_attr_int(TT_A_COLSUM, colsum), tt_attr_int(TT_A_TRANS_A, 0),
                   tt_attr_int(TT_A_TRANS_B, 0)};

@@ -10,7 +10,8 @@
 #include "runtime/src/model.h"
 
 enum { N_FUNCTIONS = 8 };
-static const char *const names[N_FUNCTIONS] = {"malloc", "calloc", "realloc", "aligned_alloc", "posix_memalign", "mmap", "brk", "sbrk"};
+static const char *const names[N_FUNCTIONS] = {"malloc",         "calloc", "realloc", "aligned_alloc",
+                                               "posix_memalign", "mmap",   "brk",     "sbrk"};
 static _Atomic int calls[N_FUNCTIONS];
 static int steps, begin[N_FUNCTIONS], end[N_FUNCTIONS];
 

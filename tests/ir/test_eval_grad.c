@@ -137,8 +137,13 @@ static void slice_grad(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(gelu_grad),      cmocka_unit_test(softmax_grad), cmocka_unit_test(layernorm_grad),
-      cmocka_unit_test(attention_grad), cmocka_unit_test(xent_grad),    cmocka_unit_test(attention_grad_of_packed_operand), cmocka_unit_test(attention_grad_of_first_tokens),
+      cmocka_unit_test(gelu_grad),
+      cmocka_unit_test(softmax_grad),
+      cmocka_unit_test(layernorm_grad),
+      cmocka_unit_test(attention_grad),
+      cmocka_unit_test(xent_grad),
+      cmocka_unit_test(attention_grad_of_packed_operand),
+      cmocka_unit_test(attention_grad_of_first_tokens),
       cmocka_unit_test(slice_grad),
   };
   return cmocka_run_group_tests(tests, setup, teardown);

@@ -84,8 +84,8 @@ static const shape_case cases[] = {
     {NULL, "%r = expand(%a) {shape=[3]}", "expected a shape that broadcasts to f32[3]"},
     {"%r = gather(%t, %rng) {axis=1} : f32[5,2,3]", "%r = gather(%t, %a) {axis=1}",
      "input 1 is f32[2,3], expected i64 or i32 indices"},
-    {"%c = const i64[] {-1}\n %r = gather(%t, %c) {axis=2} : f32[5,2]",
-     "%c = const i64[] {3}\n %r = gather(%t, %c) {axis=2}", "index 3 is outside dimension 2, which has 3 elements"},
+    {"%c = const i64[] {-1}\n %r = gather(%t, %c) {axis=2} : f32[5,2]", "%c = const i64[] {3}\n %r = gather(%t, %c) {axis=2}",
+     "index 3 is outside dimension 2, which has 3 elements"},
     {"%r = reduce_sum(%t) {axes=[0,2], keepdims=1} : f32[1,2,1]", "%r = reduce_sum(%t) {axes=[2,0]}",
      "attribute 'axes' has 0 at 1: expected ascending axes"},
     {"%r = reduce_mean(%t) {axes=[2]} : f32[5,2]", "%r = reduce_mean(%t) {axes=[3]}", "below the rank 3 of input 0"},
@@ -120,8 +120,7 @@ static const shape_case cases[] = {
      "input 1 is f32[2,3], expected f32[2,3,5]"},
     {"%r, %x, %y = attention_grad(%q, %lse, %q, %q, %q) {heads=3} : f32[2,5,12], f32[2,5,12], f32[2,5,12]",
      "%r = attention_grad(%q, %lse, %q, %q) {heads=3}", "attention_grad has 4 inputs"},
-    {"%r = xent(%a, %lab) {smoothing=0.1} : f32[2]", "%r = xent(%w, %lab)",
-     "input 1 is i32[2], expected i32[4] or f32[4,3]"},
+    {"%r = xent(%a, %lab) {smoothing=0.1} : f32[2]", "%r = xent(%w, %lab)", "input 1 is i32[2], expected i32[4] or f32[4,3]"},
     {"%r = xent(%a, %a) : f32[2]", "%r = xent(%a, %lab) {smoothing=2}", "attribute 'smoothing' is 2, expected 0 to 1"},
     {"%r = xent_grad(%loss, %a, %lab) : f32[2,3]", "%r = xent_grad(%s, %a, %lab)", "input 0 is f32[], expected f32[2]"},
     {"%r = correct(%a, %lab) : i32[2]", "%r = correct(%t, %lab)", "input 0 is f32[5,2,3], expected 2 dimensions"},
@@ -140,8 +139,7 @@ static const shape_case cases[] = {
     {"%r, %l, %e, %f, %g = freeze(%a, %a, %a, %a, %a, %a) {threshold=0.02, momentum=0.01} : f32[2,3], f32[2,3], f32[2,3], "
      "f32[2,3], f32[2,3]",
      "%r, %l, %e, %f, %g = freeze(%a, %a, %a, %a, %a, %w)", "input 5 is f32[4,3], expected f32[2,3] as input 0"},
-    {"%r = mx.quantize(%t) {q=e2m1:ceil:nearest} : mx.e2m1[10,3]", "%r = mx.quantize(%t)",
-     "attribute 'q' is missing or off"},
+    {"%r = mx.quantize(%t) {q=e2m1:ceil:nearest} : mx.e2m1[10,3]", "%r = mx.quantize(%t)", "attribute 'q' is missing or off"},
     {"%r = mx.quantize(%t, %rng) {q=e3m0:floor:stochastic, transpose=1, tensor=3} : mx.e3m0[3,10]",
      "%r = mx.quantize(%t, %rng) {q=e2m1:ceil:stochastic}", "needs attribute 'tensor'"},
     {"%r = mx.quantize(%t, %t) {q=e2m1:ceil:ema} : mx.e2m1[10,3]", "%r = mx.quantize(%t, %a) {q=e2m1:ceil:ema}",
@@ -172,7 +170,8 @@ static const shape_case cases[] = {
     {"%y, %l, %r = mx.fused(%m, %n, %n4, %rng) {of=[mx.gemm,gelu], keep=[1,0], q=e2m1:ceil:stochastic, tensor=3, "
      "q_t=e2m1:ceil:nearest} : f32[2,4], mx.e2m1[2,4], mx.e2m1[4,2]",
      "%r = mx.fused(%x64, %n) {of=[mx.gemm], keep=[0], q=e2m1:ceil:nearest}", "input 0 is f32[2,64], expected an mx matrix"},
-    {NULL, "%r = mx.fused(%m, %n, %d) {of=[mx.gemm,neg], keep=[0,0], q=e2m1:ceil:nearest}", "input 2 is f32[3], expected f32[4]"},
+    {NULL, "%r = mx.fused(%m, %n, %d) {of=[mx.gemm,neg], keep=[0,0], q=e2m1:ceil:nearest}",
+     "input 2 is f32[3], expected f32[4]"},
     {NULL, "%r = mx.fused(%m, %n, %a) {of=[mx.gemm,add], keep=[0,0], q=e2m1:ceil:nearest}",
      "f32[2,4] and f32[2,3], whose shapes do not broadcast"},
     {NULL, "%r = mx.fused(%x64, %m, %n) {of=[neg,mx.gemm], keep=[0,0], q=e2m1:ceil:nearest}", "an op that is no step"},
@@ -196,7 +195,8 @@ static const shape_case cases[] = {
     {"%r = arg_max(%a, %t) : i32[2]", "%r = arg_max(%a, %int)", "input 1 is i64[2,3], expected f32 of 1 to"},
     {"%r = mx.confidence(%t) {q=e2m1:ceil:nearest} : f32[5,2,3]", "%r = mx.confidence(%t)", "attribute 'q' is missing or off"},
     {NULL, "%r = mx.confidence(%m) {q=e2m1:ceil:nearest}", "input 0 is mx.e2m1[2,64], expected f32"},
-    {"%r, %x = mx.census(%m, %n) : f32[2,8], f32[2,256]", "%r, %x = mx.census(%m, %a)", "input 1 is f32[2,3], expected an mx matrix"},
+    {"%r, %x = mx.census(%m, %n) : f32[2,8], f32[2,256]", "%r, %x = mx.census(%m, %a)",
+     "input 1 is f32[2,3], expected an mx matrix"},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 

@@ -118,7 +118,8 @@ static void fused(sweep *s, int rows, int cols) {
   static const int64_t of[] = {TT_OP_ADD, TT_OP_RELU, TT_OP_MUL};
   for (int steps = 0; steps < 4; steps++) {
     tt_qspec q = {true, TT_E2M1, TT_SCALE_CEIL, TT_STOCHASTIC, TT_DIRECT};
-    tt_attr a[6] = {tt_attr_qspec(TT_A_Q, q), tt_attr_int(TT_A_TENSOR, 7), tt_attr_qspec(TT_A_QT, q), tt_attr_int(TT_A_TENSOR_T, 8)};
+    tt_attr a[6] = {tt_attr_qspec(TT_A_Q, q), tt_attr_int(TT_A_TENSOR, 7), tt_attr_qspec(TT_A_QT, q),
+                    tt_attr_int(TT_A_TENSOR_T, 8)};
     sweep_begin(s);
     a[4] = tt_attr_ints(s->b.g, TT_A_OF, steps, of);
     a[5] = tt_attr_ints(s->b.g, TT_A_KEEP, steps, (int64_t[]){1, 0, 1});

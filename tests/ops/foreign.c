@@ -75,7 +75,8 @@ static bool write_files(foreign *f) {
     tt_strbuf_append(&in, (const char *)&c->sizes, sizeof c->sizes);
     tt_strbuf_append(&in, (const char *)c->memory, c->sizes.bytes);
   }
-  tt_strbuf_printf(&table, "const trt_entry_fn foreign_entries[] = {\n%s};\nconst int foreign_count = %zu;\n", rest.data, f->cases.count);
+  tt_strbuf_printf(&table, "const trt_entry_fn foreign_entries[] = {\n%s};\nconst int foreign_count = %zu;\n", rest.data,
+                   f->cases.count);
   tt_strbuf_free(&rest);
   return write_text(f, "table.c", &table) & write_text(f, "objects", &objects) & write_text(f, "in", &in);
 }

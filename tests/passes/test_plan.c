@@ -191,9 +191,12 @@ static void check_sees_faults(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(random_graphs_never_overlap), cmocka_unit_test(chain_is_reused),
+  const struct CMUnitTest tests[] = {cmocka_unit_test(random_graphs_never_overlap),
+                                     cmocka_unit_test(chain_is_reused),
                                      cmocka_unit_test(results_take_the_place_of_dying_operands),
                                      cmocka_unit_test(training_step_is_planned),
-                                     cmocka_unit_test(results_outside_the_arena), cmocka_unit_test(report_adds_up), cmocka_unit_test(check_sees_faults)};
+                                     cmocka_unit_test(results_outside_the_arena),
+                                     cmocka_unit_test(report_adds_up),
+                                     cmocka_unit_test(check_sees_faults)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -229,9 +229,12 @@ static void refusals(void **state) {
   refuses_two(f, "q1.format=int4", "q2.format=int4", "q1 is int4:ceil:nearest: INT4 has one scale for the whole tensor");
   refuses(f, "q3.scale=tensor", "q3 is e2m1:tensor:stochastic: only INT4 has one scale for the whole tensor");
   refuses(f, "q1=int4:tensor:nearest", "q1.format is int4 and q2.format is e2m1: the two operands of a product");
-  refuses_two(f, "q2=int4:tensor:ema", "q1=int4:tensor:nearest", "INT4 is rounded to nearest or stochastically: Q-EMA belongs to MXFP4");
-  refuses_two(f, "q1=int4:tensor:nearest", "q2=int4:tensor:nearest", "q4.source = double with q2.format = int4 and q4.format = e2m1");
-  refuses_two(f, "mx.block=16", "q1=int4:tensor:nearest", "mx.block is 16, but q1.format is int4, which has one scale for the whole tensor");
+  refuses_two(f, "q2=int4:tensor:ema", "q1=int4:tensor:nearest",
+              "INT4 is rounded to nearest or stochastically: Q-EMA belongs to MXFP4");
+  refuses_two(f, "q1=int4:tensor:nearest", "q2=int4:tensor:nearest",
+              "q4.source = double with q2.format = int4 and q4.format = e2m1");
+  refuses_two(f, "mx.block=16", "q1=int4:tensor:nearest",
+              "mx.block is 16, but q1.format is int4, which has one scale for the whole tensor");
   refuses(f, "q1=int4:tensor", "no quantizer");
   refuses(f, "q7.format=e2m1", "unknown section [q7]");
   refuses(f, "q.format=e2m1", "unknown section [q]");
@@ -267,7 +270,7 @@ static void file_faults(void **state) {
 
 int main(void) {
 #define CASE(x) cmocka_unit_test_setup_teardown(x, setup, teardown)
-  const struct CMUnitTest tests[] = {CASE(shipped_recipes), CASE(ablations), CASE(bases), CASE(fp32_is_the_default), CASE(prints_back), CASE(refusals),
-                                     CASE(file_faults)};
+  const struct CMUnitTest tests[] = {CASE(shipped_recipes), CASE(ablations), CASE(bases),      CASE(fp32_is_the_default),
+                                     CASE(prints_back),     CASE(refusals),  CASE(file_faults)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -158,7 +158,8 @@ static void doublings(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(four_bits), cmocka_unit_test(latent_sources), cmocka_unit_test(float32), cmocka_unit_test(goals),
+  const struct CMUnitTest tests[] = {cmocka_unit_test(four_bits),      cmocka_unit_test(latent_sources),
+                                     cmocka_unit_test(float32),        cmocka_unit_test(goals),
                                      cmocka_unit_test(draws_are_kept), cmocka_unit_test(doublings)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

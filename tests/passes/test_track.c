@@ -29,7 +29,8 @@ static void round_weights(path *p, int step) {
   static const double grid[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
   for (int64_t i = 0; i < p->n; i++) {
     double max = 0, best = 0;
-    for (int64_t k = i / p->cols * p->cols; k < i / p->cols * p->cols + p->cols; k++) max = fmax(max, fabs((double)p->w[step][k]));
+    for (int64_t k = i / p->cols * p->cols; k < i / p->cols * p->cols + p->cols; k++)
+      max = fmax(max, fabs((double)p->w[step][k]));
     double scale = exp2(ceil(log2(max / 6))), y = fabs((double)p->w[step][i]) / scale;
     for (int g = 1; g < 8; g++)
       if (fabs(y - grid[g]) < fabs(y - best)) best = grid[g];
@@ -101,7 +102,8 @@ static void check_peak(const tt_graph *g, const tt_tensor *results, const path *
 /* Q2's error is known from the report; each of the others lies where 4 bits put it, Q4 and Q6 lower for they requantize. */
 static void check_quantizers(tiny *t, tt_tensor *vars, double q2) {
   tt_graph *g = tt_graph_clone(t->g, "quantizer_errors");
-  static const char *const passes[] = {"add_loss", "autodiff", "add_quantizer_errors", "opt_fold", "lower_mx_mixed", "opt_cse", "opt_dce"};
+  static const char *const passes[] = {"add_loss", "autodiff", "add_quantizer_errors", "opt_fold", "lower_mx_mixed",
+                                       "opt_cse",  "opt_dce"};
   for (size_t i = 0; i < sizeof passes / sizeof *passes; i++) tiny_pass(t, g, passes[i]);
   assert_int_equal(g->results.count, 7); /* and logits */
   tt_tensor *results = tiny_eval(t, g, tiny_inputs(t, g), vars);
@@ -191,10 +193,12 @@ static void follow_output(const char *recipe, const char *set) {
   TT_FOR_NODES(forward, n) /* the last one is the final norm */
   if (tt_nod(forward, n)->op == TT_OP_LAYERNORM) tt_graph_set_result(forward, "y", tt_nod(forward, n)->in[0]);
   tiny_pass(&t, forward, "lower_mx_mixed");
-  static const char *const passes[] = {"add_track_output", "lower_mx_mixed", "opt_cse", "opt_dce", "fuse_quantize", "plan_memory"};
+  static const char *const passes[] = {"add_track_output", "lower_mx_mixed", "opt_cse",
+                                       "opt_dce",          "fuse_quantize",  "plan_memory"};
   for (size_t i = 0; i < sizeof passes / sizeof *passes; i++) {
     tiny_pass(&t, g, passes[i]);
-    if (strcmp(passes[i], "opt_dce") == 0) assert_int_equal(tiny_count(g, TT_OP_LAYERNORM), 2); /* the final norm lies behind the block */
+    if (strcmp(passes[i], "opt_dce") == 0)
+      assert_int_equal(tiny_count(g, TT_OP_LAYERNORM), 2); /* the final norm lies behind the block */
   }
   assert_true(tt_plan_check(g, &t.diag));
   tt_tensor *vars = tiny_vars(&t), y[4];

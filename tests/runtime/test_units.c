@@ -282,8 +282,10 @@ static void broken_programs_are_refused(void **state) {
 static void cpu_features(void **state) {
   (void)state;
   trt_error err;
-  AGREES("sse4.2"), AGREES("popcnt"), AGREES("sse4a"), AGREES("bmi"), AGREES("bmi2"), AGREES("fma"), AGREES("fma4"), AGREES("xop");
-  AGREES("avx"), AGREES("avx2"), AGREES("avx512f"), AGREES("avx512cd"), AGREES("avx512bw"), AGREES("avx512dq"), AGREES("avx512vl");
+  AGREES("sse4.2"), AGREES("popcnt"), AGREES("sse4a"), AGREES("bmi"), AGREES("bmi2"), AGREES("fma"), AGREES("fma4"),
+      AGREES("xop");
+  AGREES("avx"), AGREES("avx2"), AGREES("avx512f"), AGREES("avx512cd"), AGREES("avx512bw"), AGREES("avx512dq"),
+      AGREES("avx512vl");
   AGREES("avx512vbmi"), AGREES("avx512ifma"), AGREES("avx512vbmi2"), AGREES("avx512vnni"), AGREES("avx512bitalg");
   AGREES("avx512vpopcntdq"), AGREES("avx512vp2intersect"), AGREES("gfni");
   assert_true(trt_cpu_check("", &err));
