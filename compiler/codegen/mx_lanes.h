@@ -26,9 +26,8 @@ cg_val cg_mx_nibbles(cg_ctx *c, tt_qspec q, const cg_mx_scaled *s, cg_val bits, 
 cg_val cg_rng_key(cg_ctx *c, cg_val seed, cg_val step, cg_val tensor);
 cg_val cg_rng_words(cg_ctx *c, cg_val key, cg_val counters);
 /* The same for runs of 16 counters, the first a multiple of 16, with the first of the two multiplications left out: what
- * follows it
- * (begun, vi). Either W counters of a run that begins with `first` (i32), from number `from` on; or a run in each lane,
- * whose counter i has begun[i / 4], plus step[0] where i has bit 0, plus step[1] where it has bit 1. */
+ * follows it (begun, vi). Either W counters of a run that begins with `first` (i32), from number `from` on; or a run in each
+ * lane, whose counter i has begun[i / 4], plus step[0] where i has bit 0, plus step[1] where it has bit 1. */
 cg_val cg_rng_begin(cg_ctx *c, cg_val key, cg_val first, int from);
 typedef struct cg_rng_runs {
   cg_val begun[4], step[2];

@@ -42,7 +42,7 @@ void tt_mx_quantize(tt_qspec q, int64_t rows, int64_t k, const float *x, int64_t
 void tt_mx_dequantize(const tt_type *type, const uint8_t *mx, float *out); /* [rows, k] */
 /* c[M,N] = a b^T + bias, a [M,K], b [N,K], bias [N] or NULL; the reference of NUMERICS 5: exact blocks, pairs, segments of
  * 4096. A pair is the exact sum of two exact block products rounded once, even where one of them alone is below or above
- * float32's range;
- * an odd last block pairs with 0. A block with a scale of 255 gives NaN (any NaN: payload and sign mean nothing). */
+ * float32's range; an odd last block pairs with 0. A block with a scale of 255 gives NaN (any NaN: payload and sign mean
+ * nothing). */
 void tt_mx_gemm(const tt_type *ta, const uint8_t *a, const tt_type *tb, const uint8_t *b, const float *bias, float *c);
 #endif
